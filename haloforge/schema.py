@@ -1,0 +1,169 @@
+"""The rows that flow: `Problem`, `Sample` and `Verdict`, each a typed class with its Arrow schema."""
+
+import hashlib
+from enum import StrEnum
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Message = dict[str, str]
+
+
+class Row(BaseModel):
+    """A frozen row; an unknown field is an error, so that a typo never passes in silence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Test(Row):
+    """One run of a program: what it reads, and what it must print."""
+
+    __test__ = False  # not a pytest class
+
+    stdin: str
+    stdout: str
+
+
+class Limits(Row):
+    """A problem's own limits; None keeps the judge's default."""
+
+    wall_s: float | None = Field(None, gt=0)
+    memory_mb: int | None = Field(None, gt=0)
+
+
+class Problem(Row):
+    """Something to solve, and how an answer is judged.
+
+    `prompt` (one user turn) or `messages` is given, not both. `group` names the variants of one
+    problem, which never straddle a split. `reference` maps a language to a solution and is never
+    shown to the model.
+    """
+
+    problem_id: str
+    prompt: str | None = None
+    messages: list[Message] | None = None
+    system: str | None = None
+    language: str | None = None
+    judge: Literal["compile", "stdio"] = "compile"
+    tests: list[Test] = []
+    limits: Limits = Limits()
+    group: str | None = None
+    reference: dict[str, str] = {}
+    source: str | None = None
+    license: str | None = None
+    difficulty: str | None = None
+    tags: list[str] = []
+
+    @model_validator(mode="after")
+    def _check(self) -> "Problem":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give 'prompt' or 'messages', one of them")
+        if self.judge == "stdio" and not self.tests:
+            raise ValueError("judge 'stdio' needs at least one row in 'tests'")
+        return self
+
+    def turns(self, system: str | None = None) -> list[Message]:
+        """The conversation put to the model; `system` is used where the problem has none."""
+        turns = self.messages or [{"role": "user", "content": self.prompt or ""}]
+        head = self.system or system
+        if head and turns[0]["role"] != "system":
+            return [{"role": "system", "content": head}, *turns]
+        return turns
+
+
+class Outcome(StrEnum):
+    """How a sample ended. `INFRA_ERROR` is apart: our failure, never scored."""
+
+    NO_CODE = "no_code"
+    COMPILE_ERROR = "compile_error"
+    COMPILED_WITH_WARNINGS = "compiled_with_warnings"
+    COMPILED = "compiled"
+    RUNTIME_ERROR = "runtime_error"
+    TIMEOUT = "timeout"
+    OUTPUT_LIMIT = "output_limit"
+    WRONG_ANSWER = "wrong_answer"
+    PASSED = "passed"
+    INFRA_ERROR = "infra_error"
+
+
+class Sample(Row):
+    """One completion. `logprob_sum` is the sum over its tokens under the sampling policy, in nats."""
+
+    sample_id: str
+    problem_id: str
+    cycle: int
+    index: int
+    completion: str
+    finish_reason: str
+    num_tokens: int
+    logprob_sum: float | None
+    policy: str
+    sampling: str
+
+
+class Verdict(Row):
+    """What the judge found. Times are wall milliseconds, summed over tests for `run_ms`."""
+
+    sample_id: str
+    problem_id: str
+    outcome: Outcome
+    compiled: bool
+    ran: bool
+    warnings: bool
+    reward: float
+    tests_passed: int
+    tests_total: int
+    diagnostics: str
+    compile_ms: float
+    run_ms: float
+    toolchain: str
+    sandbox_tier: str
+
+
+SAMPLE_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("problem_id", pa.string()),
+        ("cycle", pa.int32()),
+        ("index", pa.int32()),
+        ("completion", pa.string()),
+        ("finish_reason", pa.string()),
+        ("num_tokens", pa.int32()),
+        ("logprob_sum", pa.float64()),
+        ("policy", pa.string()),
+        ("sampling", pa.string()),
+    ]
+)
+
+VERDICT_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("problem_id", pa.string()),
+        ("outcome", pa.string()),
+        ("compiled", pa.bool_()),
+        ("ran", pa.bool_()),
+        ("warnings", pa.bool_()),
+        ("reward", pa.float32()),
+        ("tests_passed", pa.int32()),
+        ("tests_total", pa.int32()),
+        ("diagnostics", pa.string()),
+        ("compile_ms", pa.float32()),
+        ("run_ms", pa.float32()),
+        ("toolchain", pa.string()),
+        ("sandbox_tier", pa.string()),
+    ]
+)
+
+
+def digest(*parts: Any) -> str:
+    """First 16 hex digits of the SHA-256 over `parts`, each closed by a NUL."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(str(part).encode() + b"\0")
+    return sha.hexdigest()[:16]
+
+
+def sample_id(run: str, cycle: int, problem_id: str, index: int) -> str:
+    """The identity of a sample: the same run, cycle, problem and index give the same id."""
+    return digest(run, cycle, problem_id, index)
