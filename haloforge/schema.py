@@ -1,4 +1,4 @@
-"""The rows that flow: `Problem`, `Sample` and `Verdict`, each a typed class with its Arrow schema."""
+"""The rows that flow: `Problem`, `Sample` and `Verdict`, as typed classes and Arrow schemas."""
 
 import hashlib
 from enum import StrEnum
@@ -88,7 +88,7 @@ class Outcome(StrEnum):
 
 
 class Sample(Row):
-    """One completion. `logprob_sum` is the sum over its tokens under the sampling policy, in nats."""
+    """One completion. `logprob_sum`: the sum over its tokens under the sampling policy, in nats."""
 
     sample_id: str
     problem_id: str
