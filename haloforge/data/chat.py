@@ -1,0 +1,126 @@
+"""Chat text and tokens: parsing ChatML, rendering prompts, encoding a training example."""
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from jinja2.exceptions import TemplateError
+
+from haloforge.schema import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CHATML_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+ROLES = ("system", "user", "assistant")
+
+_TURN = re.compile(r"\s*<\|im_start\|>([^\n]*)\n(.*?)<\|im_end\|>\s*", re.DOTALL)
+_SENTINEL = "haloforgesentinel"
+
+
+class Encoded(NamedTuple):
+    """One training example: `input_ids`, of which the first `num_prompt` are not trained on."""
+
+    input_ids: list[int]
+    num_prompt: int
+
+
+def parse_chatml(text: str) -> list[Message]:
+    """The turns of `<|im_start|>role\\ncontent<|im_end|>` text, content kept to the byte.
+
+    Raises ValueError, saying what was expected where, for text that is not ChatML throughout.
+    """
+    messages: list[Message] = []
+    position = 0
+    while position < len(text):
+        turn = _TURN.match(text, position)
+        if turn is None:
+            found = text[position : position + 40]
+            raise ValueError(
+                f"expected '<|im_start|>role', a new line, content and '<|im_end|>' "
+                f"at character {position}, found {found!r}"
+            )
+        role, content = turn.group(1).strip(), turn.group(2)
+        if role not in ROLES:
+            raise ValueError(f"turn {len(messages) + 1}: role {role!r} is none of {ROLES}")
+        if "<|im_start|>" in content:
+            raise ValueError(f"turn {len(messages) + 1}: '<|im_end|>' is missing")
+        messages.append({"role": role, "content": content})
+        position = turn.end()
+    if not messages:
+        raise ValueError("expected ChatML turns, found no text")
+    return messages
+
+
+def ensure_template(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """The tokenizer's own chat template; one that has none is given ChatML."""
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = CHATML_TEMPLATE
+    return str(tokenizer.get_chat_template())
+
+
+def _render(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[Message], generation_prompt: bool
+) -> str:
+    ensure_template(tokenizer)
+    try:
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=generation_prompt
+        )
+    except TemplateError as error:
+        raise ValueError(f"the chat template refuses the messages: {error}") from error
+    return str(text)
+
+
+def render_prompt(tokenizer: "PreTrainedTokenizerBase", messages: list[Message]) -> list[int]:
+    """Token ids of the conversation up to where the assistant's next answer begins.
+
+    Training and sampling both use this, so a policy is asked just as it was trained. Whatever
+    the template adds (a default system prompt, a start token) is in here.
+    Raises ValueError when the template refuses the messages.
+    """
+    text = _render(tokenizer, messages, generation_prompt=True)
+    return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def end_of_turn_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Ids at which an answer ends: the template's end of turn first, then the eos token.
+
+    A base model's eos is often not what its template writes after an answer. A marker that the
+    vocabulary has not as one special token cannot end an answer, and only eos is left.
+    Raises ValueError when there is neither.
+    """
+    turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _SENTINEL}]
+    after = _render(tokenizer, turns, generation_prompt=False).rpartition(_SENTINEL)[2]
+    ids: list[int] = []
+    following = tokenizer.encode(after.lstrip(), add_special_tokens=False)
+    if following and following[0] in tokenizer.added_tokens_decoder:
+        ids.append(following[0])
+    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
+        ids.append(tokenizer.eos_token_id)
+    if not ids:
+        raise ValueError("the tokenizer has no end-of-turn token and no eos token")
+    return ids
+
+
+def encode_example(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[Message], max_length: int
+) -> Encoded | None:
+    """Tokens of a conversation whose last turn, an assistant's answer, is trained on.
+
+    The trained tokens are the answer's and one end of turn; those past `max_length` are cut.
+    Earlier answers in the conversation belong to the prompt. None when the answer is empty or
+    the prompt fills `max_length`. Raises ValueError when the last turn is not an assistant's.
+    """
+    if not messages or messages[-1]["role"] != "assistant":
+        raise ValueError("expected the last message to have role 'assistant'")
+    prompt = render_prompt(tokenizer, messages[:-1])
+    answer = tokenizer.encode(messages[-1]["content"], add_special_tokens=False)
+    if not answer or len(prompt) >= max_length:
+        return None
+    end_of_turn = end_of_turn_ids(tokenizer)[0]
+    return Encoded([*prompt, *answer, end_of_turn][:max_length], len(prompt))
