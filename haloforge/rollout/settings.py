@@ -1,0 +1,55 @@
+"""Settings of generation: the engines, and how they sample."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RolloutSettings(BaseModel):
+    """How completions are generated.
+
+    `engine` 'auto' takes vLLM where it is installed and transformers where not. `max_model_len`
+    bounds prompt and completion together, in tokens. `kv_cache_gb` is the memory for the KV cache
+    of one engine (None: 1 GB on a CPU, vLLM's own choice on a GPU). `stop_at_fence` ends a
+    completion when its first code block closes, which spares the prose that small models add.
+    `logprobs` fills `logprob_sum` of each sample, at some cost.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine: Literal["auto", "vllm", "transformers"] = "auto"
+    engines: int = Field(1, ge=1)
+    tensor_parallel: int = Field(1, ge=1)
+    max_num_seqs: int = Field(64, ge=1)
+    max_model_len: int = Field(2048, ge=16)
+    kv_cache_gb: float | None = Field(None, gt=0)
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    temperature: float = Field(0.7, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(1024, ge=1)
+    stop_at_fence: bool = True
+    logprobs: bool = False
+    start_timeout_s: float = Field(600, gt=0)
+
+
+class Sampling(BaseModel):
+    """What shapes one completion; part of a run's identity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    stop_at_fence: bool
+    logprobs: bool = False
+
+
+def sampling_of(settings: RolloutSettings, greedy: bool = False) -> Sampling:
+    """The sampling that `settings` ask for; `greedy` overrides its temperature."""
+    return Sampling(
+        temperature=0.0 if greedy else settings.temperature,
+        top_p=1.0 if greedy else settings.top_p,
+        max_tokens=settings.max_tokens,
+        stop_at_fence=settings.stop_at_fence,
+        logprobs=settings.logprobs,
+    )
