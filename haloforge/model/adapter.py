@@ -66,9 +66,7 @@ def read_info(folder: Path) -> AdapterInfo:
         raise InputError(f"{path}: {field}: {first['msg']}") from None
 
 
-def finish_adapter(
-    trained: Path, target: Path, base: Base, info: AdapterInfo, card: str
-) -> None:
+def finish_adapter(trained: Path, target: Path, base: Base, info: AdapterInfo, card: str) -> None:
     """Moves the adapter in `trained` to `target` with its provenance and model card.
 
     `target` appears whole or not at all: the folder's existence says that training ended.

@@ -74,7 +74,7 @@ class EnginePool:
 
 
 def call(references: list[Any], failure: str, timeout_s: float | None = None) -> list[Any]:
-    """Results of actor calls; what they raise of ours keeps its class, the rest is an InfraError."""
+    """Results of actor calls; errors of ours keep their class, others become an InfraError."""
     try:
         return ray.get(references, timeout=timeout_s)
     except RayTaskError as error:

@@ -66,7 +66,10 @@ class VllmEngine:
             stopped_at_fence = output.stop_reason == FENCE_LINE
             if not (stopped_at_fence and block_is_open(text) and len(tokens) < sampling.max_tokens):
                 return Completion(
-                    text, len(tokens), output.finish_reason, logprob_sum if sampling.logprobs else None
+                    text,
+                    len(tokens),
+                    output.finish_reason,
+                    logprob_sum if sampling.logprobs else None,
                 )
 
     def _params(self, sampling: Sampling, max_tokens: int) -> Any:

@@ -1,0 +1,119 @@
+"""Problems to solve: the bundled starter set, and JSONL files of problems or of SFT rows."""
+
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import ValidationError
+
+from haloforge.data.chat import parse_chatml
+from haloforge.data.jsonl import first_fault, read_jsonl
+from haloforge.errors import InputError
+from haloforge.schema import Problem, digest
+
+STARTER = "starter"
+STARTER_SPLITS = ("train", "validation", "test")
+DEFAULT_LANGUAGE = "cpp"
+
+
+class Language(NamedTuple):
+    """How a language is asked for in a prompt."""
+
+    name: str
+    fence: str
+
+
+LANGUAGES = {
+    "c": Language("C", "c"),
+    "cpp": Language("C++", "cpp"),
+    "python": Language("Python", "python"),
+}
+
+
+def read_problems(source: str, language: str | None = None) -> list[Problem]:
+    """The problems in `source`: `starter` (its training split), `starter/test`, or a JSONL file.
+
+    A problem that names no language is asked for in `language`, if that is given; the starter set
+    in C++ by default. A prompt that repeats is one problem. Raises InputError naming file, line and
+    field of what is wrong.
+    """
+    if language is not None and language not in LANGUAGES:
+        raise InputError(f"unknown language '{language}'; known: {', '.join(LANGUAGES)}")
+    name, _, split = source.partition("/")
+    if name == STARTER and not Path(source).exists():
+        problems = starter_problems(split or "train")
+        language = language or DEFAULT_LANGUAGE
+    else:
+        path = Path(source)
+        problems = [_problem(row, f"{path}, line {number}") for number, row in read_jsonl(path)]
+    return _distinct([in_language(problem, language) for problem in problems], source)
+
+
+def starter_problems(split: str) -> list[Problem]:
+    """The bundled problems of one split, without a language."""
+    if split not in STARTER_SPLITS:
+        raise InputError(f"no split '{split}' in '{STARTER}'; known: {', '.join(STARTER_SPLITS)}")
+    folder = files("haloforge.data") / STARTER / split
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return [
+        _problem(row, f"{STARTER}/{split}/{name}, entry {number}")
+        for name in names
+        for number, row in enumerate(yaml.safe_load((folder / name).read_text("utf-8")), 1)
+    ]
+
+
+def in_language(problem: Problem, language: str | None) -> Problem:
+    """`problem` with the language it is to be answered in, said at the end of its prompt."""
+    if language is None or problem.language is not None or problem.prompt is None:
+        return problem
+    name, fence = LANGUAGES[language]
+    prompt = f"{problem.prompt.rstrip()}\n\nAnswer with one {name} program in a ```{fence} block."
+    return problem.model_copy(update={"prompt": prompt, "language": language})
+
+
+def prompts_digest(problems: Iterable[Problem]) -> str:
+    """Digest of everything about the problems that decides their samples and verdicts."""
+    return digest(*(problem.model_dump_json(exclude={"reference"}) for problem in problems))
+
+
+def _problem(row: dict[str, Any], place: str) -> Problem:
+    if "text" in row:
+        row = _from_text(row, place)
+    if "prompt" not in row and "messages" not in row:
+        raise InputError(f"{place}: field 'prompt' is missing (or 'messages', or ChatML in 'text')")
+    if row.get("tests"):
+        row = {"judge": "stdio", **row}
+    if "problem_id" not in row:
+        row = {**row, "problem_id": digest(row.get("prompt"), row.get("messages"))}
+    try:
+        return Problem.model_validate(row)
+    except ValidationError as error:
+        raise InputError(f"{place}: {first_fault(error)}") from None
+
+
+def _from_text(row: dict[str, Any], place: str) -> dict[str, Any]:
+    """The problem in an SFT row: its conversation without the last answer."""
+    try:
+        messages = parse_chatml(row["text"])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{place}: field 'text': {error}") from None
+    if messages[-1]["role"] == "assistant":
+        messages = messages[:-1]
+    rest = {key: value for key, value in row.items() if key in Problem.model_fields}
+    return {**rest, "messages": messages}
+
+
+def _distinct(problems: list[Problem], source: str) -> list[Problem]:
+    """One problem for each prompt; two prompts under one id are refused."""
+    by_prompt: dict[str, Problem] = {}
+    by_id: dict[str, str] = {}
+    for problem in problems:
+        prompt = str(problem.turns())
+        by_prompt.setdefault(prompt, problem)
+        if by_id.setdefault(problem.problem_id, prompt) != prompt:
+            raise InputError(
+                f"{source}: two different prompts have problem_id '{problem.problem_id}'"
+            )
+    return list(by_prompt.values())

@@ -1,0 +1,97 @@
+"""Shares of the machine or cluster for engines, verifiers and trainers, none of which can starve.
+
+Ray books CPUs, it does not measure them: an engine and two trainers of one CPU each wait for each
+other for ever on two cores. Here every part is booked so that all that live at the same time fit
+into what Ray has: engines stay for the whole run, beside them run either verifiers or trainers.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from haloforge.errors import ResourceError
+
+# Shares of all CPUs booked by each part. The rest is left to Ray Data's and Ray Train's own tasks.
+_ENGINE_SHARE = 0.25
+_BESIDE_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What Ray offers in all: logical CPUs, GPUs, and the cores of this machine."""
+
+    cpus: float
+    gpus: float
+    local_cores: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Bookings of each actor, in CPUs and GPUs, and how many there are of each kind.
+
+    `cores_per_engine` are the cores that each CPU engine binds its threads to; it is empty tuples
+    on a GPU. `threads_per_trainer` is what a trainer really uses, which on a CPU is more than it
+    books, since engines idle while it trains.
+    """
+
+    engines: int
+    cpus_per_engine: float
+    gpus_per_engine: float
+    cores_per_engine: tuple[tuple[int, ...], ...]
+    verifiers: int
+    cpus_per_verifier: float
+    trainers: int
+    cpus_per_trainer: float
+    gpus_per_trainer: float
+    threads_per_trainer: int
+
+
+def place(
+    cluster: Cluster,
+    engines: int,
+    tensor_parallel: int = 1,
+    verifiers: int | None = None,
+    trainers: int | None = None,
+) -> Placement:
+    """Bookings that fit `cluster`: engines with verifiers, and engines with trainers.
+
+    None for `verifiers` is one a CPU that engines leave over; None for `trainers` is one a GPU
+    that engines leave over, one in all on CPUs. Raises ResourceError naming the setting to lower.
+    """
+    if cluster.cpus < 1:
+        raise ResourceError(f"Ray has {cluster.cpus:g} CPUs; at least 1 is needed")
+    on_gpu = cluster.gpus >= 1
+    engine_gpus = tensor_parallel if on_gpu else 0
+    spare_gpus = cluster.gpus - engines * engine_gpus
+    if trainers is None:
+        trainers = max(1, int(spare_gpus)) if on_gpu else 1
+    if on_gpu and spare_gpus < trainers:
+        raise ResourceError(
+            f"{engines} engines of {engine_gpus} GPUs and {trainers} trainers of 1 need "
+            f"{engines * engine_gpus + trainers} GPUs, Ray has {cluster.gpus:g}: lower "
+            "rollout.engines, rollout.tensor_parallel or train.workers"
+        )
+    if not on_gpu and tensor_parallel > 1:
+        raise ResourceError("rollout.tensor_parallel needs GPUs; on CPUs leave it at 1")
+    if not on_gpu and engines > cluster.local_cores:
+        raise ResourceError(
+            f"{engines} CPU engines for {cluster.local_cores} cores: lower rollout.engines"
+        )
+    if verifiers is None:
+        verifiers = max(1, int(cluster.cpus - engines))
+    return Placement(
+        engines=engines,
+        cpus_per_engine=cluster.cpus * _ENGINE_SHARE / engines,
+        gpus_per_engine=engine_gpus,
+        cores_per_engine=((),) * engines if on_gpu else _split_cores(cluster.local_cores, engines),
+        verifiers=verifiers,
+        cpus_per_verifier=cluster.cpus * _BESIDE_SHARE / verifiers,
+        trainers=trainers,
+        cpus_per_trainer=cluster.cpus * _BESIDE_SHARE / trainers,
+        gpus_per_trainer=1 if on_gpu else 0,
+        threads_per_trainer=max(1, cluster.local_cores // trainers),
+    )
+
+
+def _split_cores(cores: int, engines: int) -> tuple[tuple[int, ...], ...]:
+    bounds = [round(i * cores / engines) for i in range(engines + 1)]
+    return tuple(tuple(range(a, b)) for a, b in pairwise(bounds))

@@ -1,0 +1,52 @@
+"""The rollout stage of Ray Data: an async proxy that streams requests through the engines."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+
+from haloforge.rollout.pool import EngineClient, EnginePool
+from haloforge.rollout.settings import Sampling
+
+
+class Rollout:
+    """Adds a completion to each request row. Holds no model: the engines live outside Ray Data,
+    whose actor pools last one execution."""
+
+    def __init__(
+        self, engines: Sequence[ActorHandle], prompts: dict[str, list[int]], sampling: Sampling
+    ) -> None:
+        self._client = EngineClient(engines)
+        self._prompts = prompts
+        self._sampling = sampling
+        self._sampling_text = sampling.model_dump_json()
+
+    async def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A request row (sample_id, problem_id, cycle, index) as a row of SAMPLE_SCHEMA."""
+        prompt_ids = self._prompts[row["problem_id"]]
+        answer = await self._client.call(
+            lambda engine: engine.generate.remote(prompt_ids, self._sampling)
+        )
+        return {**row, **answer, "sampling": self._sampling_text}
+
+
+def rollout_stage(
+    requests: ray.data.Dataset,
+    pool: EnginePool,
+    prompts: ray.ObjectRef,
+    sampling: Sampling,
+    in_flight: int,
+) -> ray.data.Dataset:
+    """One sample a request, in the order they finish, with `in_flight` requests under way.
+
+    `prompts` refers to a dict from problem_id to token ids. `requests` holds one row a block: a
+    block is passed on only when all its rows are done, so that one slow answer would hold the rest.
+    """
+    return requests.map(
+        Rollout,
+        fn_constructor_args=(pool.engines, prompts, sampling),
+        compute=ray.data.ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=in_flight),
+        num_cpus=0,
+        max_concurrency=in_flight,
+    )

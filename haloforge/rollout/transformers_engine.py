@@ -1,0 +1,134 @@
+"""The fallback where vLLM is not installed: `transformers.generate` over batches of requests."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from haloforge.rollout.engine import FENCE_LINE, Completion, EngineSpec, block_is_open
+from haloforge.rollout.settings import Sampling
+
+
+@dataclass
+class _Request:
+    prompt_ids: list[int]
+    sampling: Sampling
+    done: "asyncio.Future[Completion]"
+
+
+class TransformersEngine:
+    """Completes what is waiting, at most `max_num_seqs` at once, in one `generate` call."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, len(spec.cores)))
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        if spec.cores:
+            torch.set_num_threads(len(spec.cores))
+        torch.manual_seed(spec.seed)
+        self._torch = torch
+        self._spec = spec
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = getattr(torch, spec.settings.dtype)
+        self._dtype = dtype
+        self._load: Any = AutoModelForCausalLM.from_pretrained
+        self._model = self._load(spec.base_path, dtype=dtype).to(self._device).eval()
+        self._tokenizer = AutoTokenizer.from_pretrained(spec.base_path)
+        self._waiting: list[_Request] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def generate(self, prompt_ids: list[int], sampling: Sampling) -> Completion:
+        """One completion; requests that wait together are completed together."""
+        done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Request(prompt_ids, sampling, done))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await done
+
+    async def _work(self) -> None:
+        await asyncio.sleep(0.05)  # lets requests that come together be one batch
+        while self._waiting:
+            sampling = self._waiting[0].sampling
+            batch = [r for r in self._waiting if r.sampling == sampling]
+            batch = batch[: self._spec.settings.max_num_seqs]
+            self._waiting = [r for r in self._waiting if r not in batch]
+            try:
+                completions = await asyncio.to_thread(self._complete, batch, sampling)
+            except Exception as error:  # each caller learns of it; none is left waiting
+                for request in batch:
+                    request.done.set_exception(error)
+                continue
+            for request, completion in zip(batch, completions, strict=True):
+                request.done.set_result(completion)
+
+    def _complete(self, batch: list[_Request], sampling: Sampling) -> list[Completion]:
+        torch = self._torch
+        pad = self._spec.stop_token_ids[0]
+        width = max(len(request.prompt_ids) for request in batch)
+        rows = [[pad] * (width - len(r.prompt_ids)) + r.prompt_ids for r in batch]
+        mask = [[0] * (width - len(r.prompt_ids)) + [1] * len(r.prompt_ids) for r in batch]
+        input_ids = torch.tensor(rows, device=self._device)  # [batch, width]
+        sampled = sampling.temperature > 0
+        with torch.inference_mode():
+            output = self._model.generate(
+                input_ids=input_ids,
+                attention_mask=torch.tensor(mask, device=self._device),
+                max_new_tokens=sampling.max_tokens,
+                do_sample=sampled,
+                temperature=sampling.temperature if sampled else None,
+                top_p=sampling.top_p if sampled else None,
+                top_k=0 if sampled else None,
+                eos_token_id=list(self._spec.stop_token_ids),
+                pad_token_id=pad,
+                return_dict_in_generate=True,
+                output_logits=sampling.logprobs,
+            )
+        tokens = output.sequences[:, width:]  # [batch, new]
+        logprobs = None
+        if sampling.logprobs:
+            logits = torch.stack(output.logits, dim=1).float()  # [batch, new, vocabulary]
+            logprobs = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        return [
+            self._completion(
+                row.tolist(), logprobs[i].tolist() if logprobs is not None else None, sampling
+            )
+            for i, row in enumerate(tokens)
+        ]
+
+    def _completion(
+        self, tokens: list[int], logprobs: list[float] | None, sampling: Sampling
+    ) -> Completion:
+        stops = set(self._spec.stop_token_ids)
+        length = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
+        ended = length < len(tokens)
+        text = self._tokenizer.decode(tokens[:length], skip_special_tokens=True)
+        if sampling.stop_at_fence and (cut := _closing_fence(text)) is not None:
+            text, ended = text[:cut], True
+        return Completion(
+            text,
+            length + ended,
+            "stop" if ended else "length",
+            sum(logprobs[: length + ended]) if logprobs is not None else None,
+        )
+
+    async def load_weights(self, folder: Path) -> None:
+        """Loads the model in `folder` in place of the one in memory."""
+        model = await asyncio.to_thread(self._load, folder, dtype=self._dtype)
+        self._model = model.to(self._device).eval()
+
+    async def stop(self) -> None:
+        if self._worker is not None:
+            self._worker.cancel()
+
+
+def _closing_fence(text: str) -> int | None:
+    """Where the first code block of `text` has closed; None while it has not."""
+    end = 0
+    while (found := text.find(FENCE_LINE, end)) >= 0:
+        end = found + len(FENCE_LINE)
+        if not block_is_open(text[:end]):
+            return end
+        end -= 1  # the newline may begin the next fence line
+    return None
