@@ -1,0 +1,156 @@
+"""A benchmark of one model: samples judged, then compile@k and pass@k with intervals."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from haloforge.benchmark.passk import Estimate, estimate, pass_at_k
+from haloforge.benchmark.settings import BenchmarkSettings
+from haloforge.config import Settings
+from haloforge.data.problems import prompts_digest, read_problems
+from haloforge.errors import InfraError, InputError
+from haloforge.model.adapter import installed_versions
+from haloforge.model.policy import Policy
+from haloforge.rollout.settings import Sampling, sampling_of
+from haloforge.sampling import sample_and_judge
+from haloforge.schema import Outcome, Problem
+from haloforge.session import Session
+from haloforge.store.run import open_run, write_atomic
+from haloforge.store.shards import Judged, read_judged
+
+
+@dataclass(frozen=True)
+class Result:
+    """One model on one set of problems.
+
+    `measures` maps compile_rate (the mean over problems of the share of samples that compile),
+    compile@k and, where problems have tests, pass@k to estimates over problems. `infra_errors`
+    counts samples lost to failures of ours: they are left out, and make the result incomplete.
+    """
+
+    model: str
+    policy: str
+    problems: int
+    samples: int
+    measures: dict[str, Estimate]
+    outcomes: dict[str, int]
+    infra_errors: int
+    settings: dict[str, Any] = field(repr=False)
+
+    @property
+    def complete(self) -> bool:
+        """Whether no sample was lost to a failure of ours."""
+        return self.infra_errors == 0
+
+
+@dataclass
+class _Counts:
+    """Samples of one problem: judged, compiled, passed."""
+
+    judged: int = 0
+    compiled: int = 0
+    passed: int = 0
+
+
+def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = False) -> Result:
+    """Measures `policy` on `benchmark.prompts` and writes samples and `results.json` to `output`.
+
+    Raises InputError where a k exceeds the number of samples.
+    """
+    settings = session.settings
+    chosen = settings.benchmark
+    check_k(chosen)
+    problems = read_problems(chosen.prompts, settings.language)
+    sampling = benchmark_sampling(settings)
+    identity = {
+        "what": "benchmark",
+        "problems": prompts_digest(problems),
+        "policy": policy.digest,
+        "samples": chosen.samples,
+        "sampling": sampling.model_dump(),
+        "verify": settings.verify.model_dump(exclude={"actors"}),
+        "system": settings.system or policy.system,
+        "seed": settings.seed,
+    }
+    run = open_run(output, identity, fresh)
+    title = f"benchmark {policy.name}"
+    sample_and_judge(session, policy, problems, chosen.samples, sampling, run, 0, output, title)
+    result = score(policy, problems, list(read_judged(output)), settings)
+    write_atomic(output / "results.json", json.dumps(_as_json(result), indent=2) + "\n")
+    return result
+
+
+def check_k(settings: BenchmarkSettings) -> None:
+    """Refuses a k that has no unbiased estimate from the samples there will be."""
+    for k in settings.k:
+        if not 1 <= k <= settings.samples:
+            raise InputError(
+                f"k={k} cannot be estimated from {settings.samples} samples a problem: "
+                "raise --samples or lower --k"
+            )
+
+
+def benchmark_sampling(settings: Settings) -> Sampling:
+    """How the benchmark samples: greedy where it draws one sample a problem."""
+    rollout = settings.rollout
+    if settings.benchmark.temperature is not None:
+        rollout = rollout.model_copy(update={"temperature": settings.benchmark.temperature})
+    return sampling_of(rollout, greedy=settings.benchmark.samples == 1)
+
+
+def score(
+    policy: Policy, problems: Sequence[Problem], judged: Sequence[Judged], settings: Settings
+) -> Result:
+    """The measures of judged samples. Problems without tests count for compiling alone."""
+    counts = {problem.problem_id: _Counts() for problem in problems}
+    outcomes: Counter[str] = Counter()
+    for row in judged:
+        outcomes[row.verdict["outcome"]] += 1
+        if row.verdict["outcome"] == Outcome.INFRA_ERROR:
+            continue
+        count = counts[row.verdict["problem_id"]]
+        count.judged += 1
+        count.compiled += row.verdict["compiled"]
+        count.passed += row.verdict["outcome"] == Outcome.PASSED
+    tested = [problem for problem in problems if problem.judge != "compile"]
+    chosen = settings.benchmark
+    measures: dict[str, Estimate] = {}
+
+    def add(name: str, over: Sequence[Problem], least: int, value: Any) -> None:
+        """The measure `name` over the problems that have `least` judged samples."""
+        kept = [problem for problem in over if counts[problem.problem_id].judged >= least]
+        if kept:
+            measures[name] = estimate(
+                [value(counts[problem.problem_id]) for problem in kept],
+                [problem.group or problem.problem_id for problem in kept],
+                chosen.resamples,
+                settings.seed,
+            )
+
+    add("compile_rate", problems, 1, lambda c: c.compiled / c.judged)
+    for k in chosen.k:
+        add(f"compile@{k}", problems, k, lambda c, k=k: pass_at_k(c.judged, c.compiled, k))
+        add(f"pass@{k}", tested, k, lambda c, k=k: pass_at_k(c.judged, c.passed, k))
+    if not measures:
+        raise InfraError("no sample could be judged; see the outcomes' diagnostics in verdicts/")
+    return Result(
+        model=policy.name,
+        policy=policy.digest,
+        problems=len(problems),
+        samples=chosen.samples,
+        measures=measures,
+        outcomes=dict(outcomes),
+        infra_errors=outcomes[Outcome.INFRA_ERROR],
+        settings={
+            **benchmark_sampling(settings).model_dump(),
+            "prompts": chosen.prompts,
+            "seed": settings.seed,
+        },
+    )
+
+
+def _as_json(result: Result) -> dict[str, Any]:
+    return {**asdict(result), "complete": result.complete, "versions": installed_versions()}

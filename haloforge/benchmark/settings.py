@@ -1,0 +1,19 @@
+"""Settings of the benchmark: which problems, how many samples, which k."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class BenchmarkSettings(BaseModel):
+    """One measurement of a model.
+
+    `temperature` stands in for `rollout.temperature` where it is given; with one sample a problem
+    decoding is greedy. `resamples` is the number of bootstrap resamples behind each interval.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompts: str = "starter/test"
+    samples: int = Field(10, ge=1)
+    k: tuple[int, ...] = (1, 5, 10)
+    temperature: float | None = Field(None, ge=0)
+    resamples: int = Field(10_000, ge=100)

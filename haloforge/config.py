@@ -1,0 +1,153 @@
+"""One tree of settings out of the rooms' own: YAML, then flags, then `--set room.key=value`."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from haloforge.benchmark.settings import BenchmarkSettings
+from haloforge.errors import InputError
+from haloforge.raft.settings import RaftSettings
+from haloforge.rollout.settings import RolloutSettings
+from haloforge.train.settings import TrainSettings
+from haloforge.verify.settings import VerifySettings
+
+
+class RaySettings(BaseModel):
+    """Which Ray: `address` of a cluster (or RAY_ADDRESS), else a private one on this machine.
+
+    `num_cpus` and `object_store_mb` shape the private one only; None leaves the CPUs to Ray.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: str | None = None
+    num_cpus: int | None = Field(None, ge=1)
+    object_store_mb: int = Field(512, ge=100)
+
+
+class SftSettings(BaseModel):
+    """Supervised fine-tuning before RAFT; `epochs` and `learning_rate` stand in for `train`'s."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str = "starter"
+    output: str = "models/sft"
+    epochs: float | None = Field(None, gt=0)
+    learning_rate: float | None = Field(None, gt=0)
+
+
+class Settings(BaseModel):
+    """Everything that can be set. `model` is the base (None: chosen by what Ray sees), `language`
+    the one that problems which name none are answered in, `system` the system prompt."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = None
+    system: str | None = None
+    language: str | None = None
+    seed: int = Field(0, ge=0)
+    output: str = "runs/pipeline"
+    ray: RaySettings = RaySettings()
+    rollout: RolloutSettings = RolloutSettings()
+    verify: VerifySettings = VerifySettings()
+    train: TrainSettings = TrainSettings()
+    sft: SftSettings = SftSettings()
+    raft: RaftSettings = RaftSettings()
+    benchmark: BenchmarkSettings = BenchmarkSettings()
+
+
+def load_settings(
+    path: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+) -> Settings:
+    """The settings in the YAML file `path`, over them `flags` (dotted names; None is not given),
+    over them `assignments` (`room.key=value`, the value read as YAML).
+
+    Raises InputError naming the file, the key, the nearest known key and what was expected.
+    """
+    tree: dict[str, Any] = _read(path) if path else {}
+    _check_keys(tree, Settings, str(path), ())
+    for name, value in (flags or {}).items():
+        if value is not None:
+            _put(tree, name.split("."), value)
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--set {assignment}: expected room.key=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        _put(tree, name.strip().split("."), value)
+        _check_keys(tree, Settings, "--set", ())
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        raise InputError(f"setting {key}: {message} (found {fault['input']!r})") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{place}: not valid YAML") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: expected settings as 'key: value', found {type(tree).__name__}")
+    return tree
+
+
+def _check_keys(
+    tree: Mapping[str, Any], model: type[BaseModel], place: str, above: tuple[str, ...]
+) -> None:
+    for key, value in tree.items():
+        field = model.model_fields.get(str(key))
+        if field is None:
+            name = ".".join((*above, str(key)))
+            nearest = _nearest(name, str(key))
+            raise InputError(f"{place}: unknown setting '{name}'; did you mean '{nearest}'?")
+        room = field.annotation
+        if isinstance(room, type) and issubclass(room, BaseModel):
+            if not isinstance(value, Mapping):
+                raise InputError(f"{place}: '{key}' holds settings of its own, found {value!r}")
+            _check_keys(value, room, place, (*above, str(key)))
+
+
+def _nearest(name: str, key: str) -> str:
+    """The known setting most like `name`; the same last key in another room comes first."""
+    known = list(_names(Settings, ()))
+    same_key = [other for other in known if other.rpartition(".")[2] == key]
+    return get_close_matches(name, same_key or known, 1, cutoff=0)[0]
+
+
+def _names(model: type[BaseModel], above: tuple[str, ...]) -> list[str]:
+    names: list[str] = []
+    for key, field in model.model_fields.items():
+        room = field.annotation
+        if isinstance(room, type) and issubclass(room, BaseModel):
+            names += _names(room, (*above, key))
+        else:
+            names.append(".".join((*above, key)))
+    return names
+
+
+def _put(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = tree.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"setting '{key}' holds no settings of its own, found {inner!r}")
+        tree = inner
+    tree[keys[-1]] = value

@@ -1,0 +1,122 @@
+"""Streams problems through engines and verifiers, and commits each sample with its verdict."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from haloforge.data.chat import render_prompt
+from haloforge.errors import HaloforgeError, InfraError, InputError
+from haloforge.model.policy import Policy
+from haloforge.rollout.settings import Sampling
+from haloforge.rollout.stage import rollout_stage
+from haloforge.schema import SAMPLE_SCHEMA, Outcome, Problem, sample_id
+from haloforge.session import Session
+from haloforge.store.shards import ShardWriter, committed_ids
+from haloforge.verify.stage import verify_stage
+
+
+def sample_and_judge(
+    session: Session,
+    policy: Policy,
+    problems: Sequence[Problem],
+    samples: int,
+    sampling: Sampling,
+    run: str,
+    cycle: int,
+    folder: Path,
+    title: str,
+) -> None:
+    """Draws `samples` completions of each problem from `policy`, judges them, commits to `folder`.
+
+    What is committed there is not drawn again; with nothing left to draw no engine is started.
+    Raises InputError for a prompt that leaves no room in `rollout.max_model_len`, InfraError when
+    an engine or verifier dies.
+    """
+    requests = [
+        {"sample_id": name, "problem_id": problem.problem_id, "cycle": cycle, "index": index}
+        for problem in problems
+        for index in range(samples)
+        if (name := sample_id(run, cycle, problem.problem_id, index))
+    ]
+    done = committed_ids(folder)
+    left = [request for request in requests if request["sample_id"] not in done]
+    if not left:
+        session.report.say(f"{title}: all {len(requests)} samples are there already")
+        return
+    prompts = _prompts(session, policy, problems, sampling)
+    pool = session.engines(policy)
+    place = session.placement
+    rollout = session.settings.rollout
+    judged = verify_stage(
+        rollout_stage(
+            ray.data.from_items(left, override_num_blocks=len(left)),
+            pool,
+            ray.put(prompts),
+            sampling,
+            in_flight=rollout.max_num_seqs * place.engines,
+        ),
+        ray.put({problem.problem_id: problem for problem in problems}),
+        session.settings.verify,
+        place.cpus_per_verifier,
+        place.verifiers,
+    )
+    outcomes: Counter[str] = Counter()
+    tokens = 0
+    with (
+        ShardWriter(folder) as shards,
+        session.report.stage(title, len(requests), "samples") as stage,
+    ):
+        if done:
+            stage.advance(len(requests) - len(left), "going on")
+        try:
+            for batch in judged.iter_batches(batch_size=None, batch_format="pyarrow"):
+                for row in batch.to_pylist():
+                    sample, verdict = _split(row)
+                    shards.add(sample, verdict)
+                    outcomes[verdict["outcome"]] += 1
+                    tokens += sample["num_tokens"]
+                    stage.advance(1, f"{outcomes[Outcome.PASSED]} passed")
+        except RayError as error:
+            raise _cause(error, title) from error
+
+
+def _prompts(
+    session: Session, policy: Policy, problems: Sequence[Problem], sampling: Sampling
+) -> dict[str, list[int]]:
+    """Token ids of each problem's prompt, by problem_id."""
+    tokenizer = session.tokenizer(policy.base)
+    system = session.settings.system or policy.system
+    room = session.settings.rollout.max_model_len
+    prompts = {}
+    for problem in problems:
+        ids = render_prompt(tokenizer, problem.turns(system))
+        if len(ids) + sampling.max_tokens > room:
+            raise InputError(
+                f"problem '{problem.problem_id}': its prompt of {len(ids)} tokens and "
+                f"{sampling.max_tokens} to answer exceed rollout.max_model_len={room}; raise it or "
+                "lower rollout.max_tokens"
+            )
+        prompts[problem.problem_id] = ids
+    return prompts
+
+
+def _split(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    verdict = json.loads(row["verdict"])
+    return {name: row[name] for name in SAMPLE_SCHEMA.names}, verdict
+
+
+def _cause(error: BaseException, title: str) -> HaloforgeError:
+    """The error of ours that a Ray error carries, or an InfraError that says what failed."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, HaloforgeError):
+            return inner
+        cause = inner.cause if isinstance(inner, RayTaskError) else None
+        inner = cause or inner.__cause__
+    last = str(error).strip().splitlines()[-1]
+    return InfraError(f"{title} stopped: {last}; the same command goes on from what is committed")

@@ -1,0 +1,153 @@
+"""One run's hold on Ray: connection, placement, and engines that start once, when first needed."""
+
+import logging
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import ray
+from ray.data import DataContext
+
+from haloforge.config import Settings
+from haloforge.data.chat import end_of_turn_ids
+from haloforge.errors import ResourceError
+from haloforge.model.bases import Base, default_base
+from haloforge.model.policy import Policy, resolve_policy
+from haloforge.placement import Cluster, Placement, place
+from haloforge.report.progress import Report
+from haloforge.rollout.pool import EnginePool
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Session:
+    """Ray for the length of a `with` block; what it started is gone when the block ends.
+
+    Stages share it, so that a whole pipeline pays one engine start. `seconds_starting` is what
+    those starts took, `engine_starts` how many there were.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.report = Report()
+        self.engine_starts = 0
+        self.seconds_starting = 0.0
+        self._pool: EnginePool | None = None
+        self._pool_base = ""
+        self._tokenizers: dict[str, PreTrainedTokenizerBase] = {}
+        self._placement: Placement | None = None
+
+    def __enter__(self) -> Self:
+        _connect(self.settings, self.report)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if self._pool is not None:
+                self._pool.stop()
+        finally:
+            ray.shutdown()
+
+    @property
+    def placement(self) -> Placement:
+        """How this run's parts share what Ray has."""
+        if self._placement is None:
+            total = ray.cluster_resources()
+            cluster = Cluster(total.get("CPU", 0), total.get("GPU", 0), os.cpu_count() or 1)
+            self._placement = place(
+                cluster,
+                engines=self.settings.rollout.engines,
+                tensor_parallel=self.settings.rollout.tensor_parallel,
+                verifiers=self.settings.verify.actors,
+                trainers=self.settings.train.workers,
+            )
+        return self._placement
+
+    def policy(self, name: str | None) -> Policy:
+        """The policy called `name`; None is the base of the settings or the default one."""
+        name = name or self.settings.model
+        if name is None:
+            name, why = default_base(ray.cluster_resources().get("GPU", 0))
+            self.report.say(why)
+        return resolve_policy(name)
+
+    def tokenizer(self, base: Base) -> "PreTrainedTokenizerBase":
+        """The tokenizer of `base`, loaded once."""
+        if base.digest not in self._tokenizers:
+            from transformers import AutoTokenizer
+
+            self._tokenizers[base.digest] = AutoTokenizer.from_pretrained(base.path)
+        return self._tokenizers[base.digest]
+
+    def engines(self, policy: Policy) -> EnginePool:
+        """The engines, started on `policy`'s base where they are not, ready to sample from it."""
+        if self._pool is not None and self._pool_base != policy.base.digest:
+            self._pool.stop()
+            self._pool = None
+        if self._pool is None:
+            self._pool = self._start_engines(policy.base)
+        seconds = self._pool.set_policy(policy)
+        if seconds:
+            self.report.say(f"engines: took {policy.name} in {seconds:.1f} s, without a restart")
+        return self._pool
+
+    def _start_engines(self, base: Base) -> EnginePool:
+        place = self.placement
+        self.report.say(f"engines: starting {place.engines} on {base.name} (up to two minutes) ...")
+        pool = EnginePool.start(
+            base,
+            self.settings.rollout,
+            end_of_turn_ids(self.tokenizer(base)),
+            self.settings.seed,
+            place.cpus_per_engine,
+            place.gpus_per_engine,
+            place.cores_per_engine,
+        )
+        if pool.kind == "transformers" and self.settings.rollout.engine == "auto":
+            self.report.say(
+                "engines: vLLM is not installed, so transformers generates, more slowly; "
+                "install it with `make venv` or `pip install 'haloforge[cpu]'`"
+            )
+        self.engine_starts += 1
+        self.seconds_starting += pool.start_seconds
+        self.report.say(f"engines: {pool.kind} ready after {pool.start_seconds:.0f} s")
+        self._pool_base = base.digest
+        return pool
+
+
+def _connect(settings: Settings, report: Report) -> None:
+    """Joins the cluster that is named, or starts a private Ray that ends with this process."""
+    for name in ("ray", "ray.data", "ray.train", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    address = settings.ray.address or os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"address": address}
+    if address is None:
+        options = {
+            "address": "local",
+            "num_cpus": settings.ray.num_cpus,
+            "object_store_memory": settings.ray.object_store_mb * 2**20,
+            "include_dashboard": True,
+        }
+    try:
+        context = ray.init(
+            **options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ResourceError(f"no Ray at {address or 'this machine'}: {reason}") from error
+    DataContext.get_current().enable_progress_bars = False
+    DataContext.get_current().print_on_execution_start = False
+    where = f"http://{context.dashboard_url}" if context.dashboard_url else "not available"
+    report.say(f"Ray dashboard: {where} (its token: ray get-auth-token)")
+    report.say(f"Ray and engine logs: {_log_folder()}")
+
+
+def _log_folder() -> Path:
+    return Path(ray._private.worker._global_node.get_logs_dir_path())
