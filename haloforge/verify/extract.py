@@ -23,7 +23,7 @@ C_FAMILY = ("cpp", "c")
 NEUTRAL_TAGS = {"", "text", "txt", "plain", "plaintext", "code", "none", "solution", "answer"}
 END_MARKS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "</s>")
 
-OPEN = re.compile(r"^(?P<before>.*?)(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`]*)$")
+OPEN = re.compile(r"^(?P<before>(?:(?!```|~~~).)*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`]*)$")
 INLINE = re.compile(r"```[ \t]*([\w+#.-]*)[ \t]+([^`]+?)[ \t]*```")
 
 C_PROGRAM = re.compile(r"^[^/\n]*\bmain\s*\(", re.M)
@@ -46,7 +46,9 @@ PYTHON_PART = re.compile(
 )
 
 # One line of code, to cut away the prose around an answer that has no fence.
-C_LINE = re.compile(r"^\s*(?:#\s*\w+|//|/\*|\*/|using\b|template\s*<)|[;{}]\s*(?://.*|\*/\s*)?$")
+C_LINE = re.compile(
+    r"^\s*(?:#\s*(?:include|define|undef|pragma|ifn?def|if|else|endif|line)\b|//|/\*|\*/|using\b|template\s*<)|[;{}]\s*(?://.*|\*/\s*)?$"
+)
 PYTHON_LINE = re.compile(
     r"^(?:\s+\S.*|#.*|@\w.*|[\])}'\"].*|import \w[\w., ]*|from [\w.]+ import .*|"
     r"(?:async )?def \w+\s*\(.*|class \w+.*:|(?:if|elif|for|while|with|match)\b.*:(?:.*;)?|"
@@ -156,15 +158,16 @@ def _blocks(text: str) -> list[_Block]:
         else:
             lines.append(line)
     close(False)
-    return blocks or [_Block(tag, code, True) for tag, code in INLINE.findall(text)]
+    return blocks or [_Block(tag, f"{code}\n", True) for tag, code in INLINE.findall(text)]
 
 
 def _code_before(before: list[str], text: str) -> bool:
-    head = "\n".join(before)
+    """Whether the first fence closes code that the prompt had opened: fences then do not pair."""
+    if sum(OPEN.match(line) is not None for line in text.split("\n")) % 2 == 0:
+        return False
     first = next((line for line in before if line.strip()), "")
     begins = bool(C_LINE.search(first) or PYTHON_LINE.match(first))
-    # Two fences or more are a block of their own, unless code stands before the first of them.
-    return begins and guess_language(head) is not None
+    return begins and guess_language("\n".join(before)) is not None
 
 
 def _tag(info: str) -> str:
@@ -182,13 +185,13 @@ def _block(info: str, lines: list[str], indent: int, closed: bool) -> _Block:
             tag, lines = first, lines[start + 1 :]
     elif language_of(tag) is None and _is_code(info):  # code on the fence's own line
         tag, lines = "", [info, *lines]
-    elif language_of(tag) and _is_code(info[len(tag) :]):
-        lines = [info[len(tag) :].strip(), *lines]
+    elif _is_code(rest := "".join(info.split(None, 1)[1:])):
+        lines = [rest, *lines]
     return _Block(tag, "\n".join(lines).strip("\n") + "\n", closed)
 
 
 def _is_code(rest: str) -> bool:
-    return bool(re.search(r"[;{}()]|#\s*include|^import ", rest)) and "=" not in rest.split(" ")[0]
+    return bool(re.search(r"[;()]|#\s*include|^import ", rest)) and "=" not in rest.split(" ")[0]
 
 
 def _language(block: _Block, wanted: str | None) -> str | None:
