@@ -73,17 +73,25 @@ def start_engine(base_path: Path, adapter_path: Path | None, settings: TrainSett
     model = load_policy(base_path, adapter_path, settings)
     del sharding  # transformers watches it through a weak reference while loading
     trainable = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    # The loop sets the rate at each step.
+    optimizer = torch.optim.AdamW(trainable, lr=0.0, weight_decay=settings.weight_decay)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+    if settings.zero_stage == 0:
+        # DeepSpeed's wrapper for bf16 takes a step on zeros to allocate the moments; counted by
+        # Adam's bias correction, it would make the first true step a quarter smaller.
+        optimizer.state.clear()
     engine.train()
     return engine
 
 
-def gradient_norm(engine: Any) -> float:
-    """The 2-norm of the last step's gradient, before clipping."""
-    return float(engine.get_global_grad_norm())
+def optimizer_step(engine: Any) -> float:
+    """Apply the accumulated gradient, clipped; its 2-norm over all workers, before clipping."""
+    # A plain optimizer (ZeRO 0, fp32) does not tell its norm; its gradients are reduced by now.
+    gradients = [weight.grad for weight in engine.module.parameters() if weight.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    engine.step()
+    known = engine.get_global_grad_norm()
+    return float(norm if known is None else known)
 
 
 def adapter_files(engine: Any) -> dict[str, bytes]:

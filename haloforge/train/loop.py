@@ -56,6 +56,8 @@ def train_worker(config: dict[str, TrainJob]) -> dict[str, bytes]:
     context = ray.train.get_context()
     _output_to_log_file(context.get_world_rank())
     torch.set_num_threads(job.threads)
+    if not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is first imported
     try:
         return _train(job, context.get_world_rank(), context.get_world_size())
     except torch.OutOfMemoryError as error:
@@ -67,7 +69,7 @@ def train_worker(config: dict[str, TrainJob]) -> dict[str, bytes]:
 
 
 def _train(job: TrainJob, rank: int, num_workers: int) -> dict[str, bytes]:
-    from haloforge.train.engine import adapter_files, gradient_norm, start_engine
+    from haloforge.train.engine import adapter_files, optimizer_step, start_engine
 
     settings = job.settings
     examples: Examples = ray.get(job.examples)
@@ -84,8 +86,7 @@ def _train(job: TrainJob, rank: int, num_workers: int) -> dict[str, bytes]:
         _check_finite("loss", loss, step, rate)
         for group in engine.optimizer.param_groups:
             group["lr"] = rate
-        engine.step()
-        norm = gradient_norm(engine)
+        norm = optimizer_step(engine)
         _check_finite("gradient", norm, step, rate)
         if rank == 0:
             if sent is not None:

@@ -1,6 +1,7 @@
 """One training run on Ray Train: rows and a base in, an adapter out."""
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -23,7 +24,7 @@ from ray.train import (
 )
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from haloforge.errors import HaloforgeError, InfraError, InputError, ResourceError
+from haloforge.errors import HaloforgeError, InfraError, ResourceError
 from haloforge.train.examples import encode_rows
 from haloforge.train.loop import StepMetrics, TrainJob, train_worker
 from haloforge.train.settings import TrainSettings
@@ -148,9 +149,8 @@ def _fit(
     on_step: Callable[[StepMetrics], None] | None,
 ) -> tuple[dict[str, bytes], list[StepMetrics]]:
     """Run the workers; the adapter's files and every step's metrics."""
-    env = {"OMP_NUM_THREADS": str(job.threads), "TOKENIZERS_PARALLELISM": "false"}
-    if not scaling.use_gpu:
-        env["DS_ACCELERATOR"] = "cpu"
+    # A preempted run fails here and is the caller's to repeat: no watcher is needed.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
@@ -164,7 +164,6 @@ def _fit(
                 controller_failure_limit=START_ATTEMPTS,
                 max_preemption_failures=0,
             ),
-            worker_runtime_env={"env_vars": env},
             logging_config=LoggingConfig(log_level="CRITICAL"),
         ),
     )
