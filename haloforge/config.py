@@ -12,6 +12,7 @@ from haloforge.benchmark.settings import BenchmarkSettings
 from haloforge.errors import InputError
 from haloforge.raft.settings import RaftSettings
 from haloforge.rollout.settings import RolloutSettings
+from haloforge.store.run import write_atomic
 from haloforge.train.settings import TrainSettings
 from haloforge.verify.settings import VerifySettings
 
@@ -92,6 +93,12 @@ def load_settings(
         key = ".".join(str(part) for part in fault["loc"])
         message = fault["msg"].removeprefix("Value error, ")
         raise InputError(f"setting {key}: {message} (found {fault['input']!r})") from None
+
+
+def save_settings(settings: Settings, folder: Path) -> None:
+    """Stores the resolved settings with the run in `folder`, as `config.yaml`."""
+    text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+    write_atomic(folder / "config.yaml", text)
 
 
 def _read(path: Path) -> dict[str, Any]:

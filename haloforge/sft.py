@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from haloforge.config import save_settings
 from haloforge.data.sft import common_system, read_sft
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.schema import digest
@@ -33,6 +34,7 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
         "train": training.model_dump(mode="json", exclude={"workers", "micro_batch_size"}),
     }
     open_run(output, identity, fresh)
+    save_settings(settings, output)
     target = output / FINAL
     if target.is_dir():
         session.report.say(f"sft: {target} is there already")

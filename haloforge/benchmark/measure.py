@@ -9,7 +9,7 @@ from typing import Any
 
 from haloforge.benchmark.passk import Estimate, estimate, pass_at_k
 from haloforge.benchmark.settings import BenchmarkSettings
-from haloforge.config import Settings
+from haloforge.config import Settings, save_settings
 from haloforge.data.problems import prompts_digest, read_problems
 from haloforge.errors import InfraError, InputError
 from haloforge.model.adapter import installed_versions
@@ -76,11 +76,19 @@ def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = Fals
         "seed": settings.seed,
     }
     run = open_run(output, identity, fresh)
+    save_settings(settings, output)
     title = f"benchmark {policy.name}"
     sample_and_judge(session, policy, problems, chosen.samples, sampling, run, 0, output, title)
     result = score(policy, problems, list(read_judged(output)), settings)
     write_atomic(output / "results.json", json.dumps(_as_json(result), indent=2) + "\n")
     return result
+
+
+def default_output(policy: Policy) -> Path:
+    """A folder beside the adapter, or `models/benchmark/<name>` for a base."""
+    if policy.adapter is not None:
+        return policy.adapter.with_name(f"{policy.adapter.name}_benchmark")
+    return Path("models") / "benchmark" / policy.base.public_id.replace("/", "--")
 
 
 def check_k(settings: BenchmarkSettings) -> None:

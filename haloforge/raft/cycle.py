@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from haloforge.config import Settings
+from haloforge.config import Settings, save_settings
 from haloforge.data.problems import prompts_digest, read_problems
 from haloforge.errors import HaloforgeError
 from haloforge.model.adapter import read_info
@@ -177,6 +177,7 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
         ),
     }
     run_id = open_run(output, identity, fresh)
+    save_settings(settings, output)
     return _Run(session, problems, sampling, system, run_id, output)
 
 

@@ -1,0 +1,39 @@
+"""`halo-forge benchmark`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from haloforge.cli.options import integers, settings_of, shared_options
+
+
+@click.group("benchmark")
+def benchmark_group() -> None:
+    """Measuring how often a model's programs compile and pass."""
+
+
+@benchmark_group.command("run")
+@click.option("--model", "model", help="Adapter folder, base folder, or Hugging Face id.")
+@click.option("--prompts", "benchmark__prompts", help="Problems.  [default: starter/test]")
+@click.option("--verifier", "verify__verifier", help="Toolchain that judges.  [default: auto]")
+@click.option("--samples", "benchmark__samples", type=int, help="Per problem.  [default: 10]")
+@click.option("--k", "benchmark__k", callback=integers, help="[default: 1,5,10]")
+@click.option("--temperature", "benchmark__temperature", type=float, help="[default: 0.7]")
+@click.option("--max-tokens", "rollout__max_tokens", type=int, help="[default: 1024]")
+@click.option("--output", type=click.Path(path_type=Path), help="[default: beside the model]")
+@shared_options
+def run(output: Path | None, fresh: bool, **options: Any) -> None:
+    """compile@k and pass@k with 95% intervals; greedy where --samples is 1."""
+    settings = settings_of(**options)
+    from haloforge.benchmark.measure import benchmark, default_output
+    from haloforge.report.tables import results_table
+    from haloforge.session import Session
+
+    with Session(settings) as session:
+        policy = session.policy(None)
+        folder = output or default_output(policy)
+        session.report.say(f"benchmark: {settings.benchmark} into {folder}")
+        result = benchmark(session, policy, folder, fresh)
+    click.echo(results_table({policy.name: result}))
+    click.echo(f"Samples, verdicts and results.json: {folder}")

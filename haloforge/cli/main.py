@@ -1,0 +1,70 @@
+"""The `halo-forge` command."""
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from haloforge import __version__
+from haloforge.cli.benchmark import benchmark_group
+from haloforge.cli.data import data_group
+from haloforge.cli.model import model_group
+from haloforge.cli.pipeline import pipeline_command
+from haloforge.cli.raft import raft_group
+from haloforge.cli.sft import sft_group
+from haloforge.errors import HaloforgeError
+
+EPILOG = (
+    "Try it: halo-forge pipeline --config jobs/demo.yaml runs the whole path on the bundled model. "
+    "Every setting is reached with --config FILE (YAML) or --set room.key=value."
+)
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="halo-forge")
+def cli() -> None:
+    """Makes a code model better with the compiler and the tests as its teacher."""
+
+
+for command in (data_group, sft_group, raft_group, benchmark_group, model_group, pipeline_command):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Runs the command line; expected failures are one line and an exit code that is not 0."""
+    _quiet_libraries()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except HaloforgeError as error:
+        print(f"halo-forge: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        print("halo-forge: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM (as `ray job stop` sends) ends a run as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _quiet_libraries() -> None:
+    """Keeps the chatter of libraries off the terminal; their logs go to Ray's files."""
+    defaults = {
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+        "DS_LOG_LEVEL": "error",
+    }
+    if not sys.stderr.isatty():
+        defaults["TQDM_DISABLE"] = "1"
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,57 @@
+"""Options that several commands share, and how flags become settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from haloforge.config import Settings, load_settings
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def shared_options(command: _Command) -> _Command:
+    """--config, --set, --address and --fresh."""
+    for option in reversed(
+        [
+            click.option(
+                "--config", "config", type=click.Path(path_type=Path), help="Settings in YAML."
+            ),
+            click.option(
+                "--set",
+                "assignments",
+                multiple=True,
+                metavar="ROOM.KEY=VALUE",
+                help="Any setting; may be repeated.",
+            ),
+            click.option(
+                "--address", help="A Ray cluster.  [default: RAY_ADDRESS, or a private local Ray]"
+            ),
+            click.option(
+                "--fresh", is_flag=True, help="Set an earlier run in the output aside, start anew."
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def settings_of(
+    config: Path | None, assignments: tuple[str, ...], address: str | None, **flags: Any
+) -> Settings:
+    """The settings from file, flags (`room__key` is `room.key`) and --set, in rising priority."""
+    dotted = {name.replace("__", "."): value for name, value in flags.items()}
+    return load_settings(config, {**dotted, "ray.address": address}, assignments)
+
+
+def integers(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """`1,5,10` as a list of whole numbers."""
+    if value is None:
+        return None
+    try:
+        return [int(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(
+            f"expected whole numbers such as 1,5,10, found {value!r}"
+        ) from None

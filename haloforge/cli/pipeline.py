@@ -1,0 +1,22 @@
+"""`halo-forge pipeline`."""
+
+from typing import Any
+
+import click
+
+from haloforge.cli.options import settings_of, shared_options
+
+
+@click.command("pipeline")
+@click.option("--model", "model", help="Base: smollm2-135m, a folder, or a Hugging Face id.")
+@click.option("--output", "output", help="Folder of the run.  [default: runs/pipeline]")
+@shared_options
+def pipeline_command(fresh: bool, **options: Any) -> None:
+    """Measures the base, runs SFT and RAFT, measures both, as one job with one engine start."""
+    settings = settings_of(**options)
+    from haloforge.pipeline import pipeline
+    from haloforge.report.tables import results_table
+
+    results = pipeline(settings, fresh)
+    click.echo(results_table(results))
+    click.echo(f"Models, samples and summary.json: {settings.output}")

@@ -1,0 +1,42 @@
+"""`halo-forge raft`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from haloforge.cli.options import settings_of, shared_options
+
+
+@click.group("raft")
+def raft_group() -> None:
+    """Training on the model's own answers that the compiler and the tests accept."""
+
+
+@raft_group.command("train")
+@click.option("--checkpoint", "raft__checkpoint", help="Model to start from.  [default: the base]")
+@click.option("--prompts", "raft__prompts", help="JSONL of problems, or 'starter'.")
+@click.option("--verifier", "verify__verifier", help="Toolchain that judges.  [default: auto]")
+@click.option("--cycles", "raft__cycles", type=int, help="[default: 5]")
+@click.option("--samples-per-prompt", "raft__samples_per_prompt", type=int, help="[default: 8]")
+@click.option(
+    "--reward-threshold", "raft__reward_threshold", type=float, help="Least reward.  [default: 0.5]"
+)
+@click.option(
+    "--keep-top-percent",
+    "raft__keep_top_percent",
+    type=float,
+    help="Fraction in (0, 1] of a problem's samples to keep.  [default: 0.5]",
+)
+@click.option("--output", "raft__output", help="Folder of the run.  [default: models/raft]")
+@shared_options
+def train(fresh: bool, **options: Any) -> None:
+    """Samples, judges, selects, trains, and again; OUTPUT/cycle_N_final is the last adapter."""
+    settings = settings_of(**options)
+    from haloforge.raft.cycle import raft
+    from haloforge.session import Session
+
+    with Session(settings) as session:
+        start = session.policy(settings.raft.checkpoint)
+        policy = raft(session, start, Path(settings.raft.output), fresh)
+    click.echo(policy.name)
