@@ -1,0 +1,96 @@
+"""Which tokens carry loss, and that the loss is theirs alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from haloforge.data.chat import encode_example, render_prompt
+from haloforge.errors import InputError
+from haloforge.train.examples import encode_rows
+
+USER = {"role": "user", "content": "add one"}
+
+
+def row(answer: str) -> dict[str, Any]:
+    return {"messages": [USER, {"role": "assistant", "content": answer}]}
+
+
+@pytest.fixture
+def tokenizer(tiny_model: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+def test_only_the_last_answer_is_trained(tokenizer: Any) -> None:
+    messages = [USER, {"role": "assistant", "content": "first"}, USER]
+    encoded = encode_example(
+        tokenizer, [*messages, {"role": "assistant", "content": "last\n"}], 2048
+    )
+    assert encoded is not None
+    assert encoded.input_ids[: encoded.num_prompt] == render_prompt(tokenizer, messages)
+    assert tokenizer.decode(encoded.input_ids[encoded.num_prompt :]) == "last\n<|im_end|>"
+
+
+def test_cut_keeps_the_head_and_drops_what_has_no_answer_left(tokenizer: Any) -> None:
+    messages = row("a long enough answer")["messages"]
+    whole = encode_example(tokenizer, messages, 2048)
+    assert whole is not None
+    one_token = encode_example(tokenizer, messages, whole.num_prompt + 1)
+    assert one_token is not None
+    assert one_token.input_ids == whole.input_ids[: whole.num_prompt + 1]
+    assert encode_example(tokenizer, messages, whole.num_prompt) is None
+    assert encode_example(tokenizer, row("")["messages"], 2048) is None
+
+
+def test_conversation_must_end_with_the_assistant(tokenizer: Any) -> None:
+    with pytest.raises(ValueError, match="role 'assistant'"):
+        encode_example(tokenizer, [USER], 2048)
+
+
+def test_rows_are_encoded_in_order_and_dropped_rows_counted(
+    tiny_model: Path, tokenizer: Any
+) -> None:
+    rows = [row("one"), row(""), row("three three")]
+    examples, dropped = encode_rows(rows, tiny_model, 2048)
+    assert dropped == 1
+    assert [
+        tokenizer.decode(examples.row(index)[examples.num_prompt[index] :])
+        for index in range(len(examples))
+    ] == ["one<|im_end|>", "three three<|im_end|>"]
+    assert examples.lengths() == [len(examples.row(0)), len(examples.row(1))]
+    counts = [examples.trained_tokens([0]), examples.trained_tokens([1])]
+    assert counts == [len(tokenizer.encode("one")) + 1, len(tokenizer.encode("three three")) + 1]
+
+
+def test_bad_rows_are_named(tiny_model: Path) -> None:
+    bad = {"messages": [USER], "row_id": "s17"}
+    with pytest.raises(InputError, match=r"training row s17: field 'messages': expected the last"):
+        encode_rows([row("one"), bad], tiny_model, 2048)
+    with pytest.raises(InputError, match=r"1 rows, 1 of them dropped.*train\.max_length=4"):
+        encode_rows([row("one")], tiny_model, 4)
+
+
+def test_padded_loss_is_the_sum_of_each_rows_own(tiny_model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from haloforge.train.loop import token_loss_sum
+
+    rows = [row("short"), row("a much longer answer than that"), row("x")]
+    rows[2]["messages"][0] = {"role": "user", "content": "a prompt longer than the others"}
+    examples, _ = encode_rows(rows, tiny_model, 2048)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    expected = 0.0
+    for index in range(3):  # by hand: no padding, logits of every position
+        ids = torch.tensor(examples.row(index).astype("int64"))
+        with torch.no_grad():
+            log_probs = model(ids[None]).logits[0].log_softmax(-1)
+        for position in range(int(examples.num_prompt[index]), len(ids)):
+            expected -= float(log_probs[position - 1, ids[position]])
+    with torch.no_grad():
+        together = float(token_loss_sum(model, examples, [0, 1, 2]))
+        none = float(token_loss_sum(model, examples, []))
+    assert together == pytest.approx(expected, rel=1e-5)
+    assert none == 0.0
