@@ -47,7 +47,8 @@ PYTHON_PART = re.compile(
 
 # One line of code, to cut away the prose around an answer that has no fence.
 C_LINE = re.compile(
-    r"^\s*(?:#\s*(?:include|define|undef|pragma|ifn?def|if|else|endif|line)\b|//|/\*|\*/|using\b|template\s*<)|[;{}]\s*(?://.*|\*/\s*)?$"
+    r"^\s*(?:#\s*(?:include|define|undef|pragma|ifn?def|if|else|endif|line)\b|"
+    r"//|/\*|\*/|using\b|template\s*<)|[;{}]\s*(?://.*|\*/\s*)?$"
 )
 PYTHON_LINE = re.compile(
     r"^(?:\s+\S.*|#.*|@\w.*|[\])}'\"].*|import \w[\w., ]*|from [\w.]+ import .*|"

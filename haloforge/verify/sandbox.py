@@ -8,13 +8,16 @@ version but by attacks that `Sandbox.probe` runs in it first.
 
 What it does not stop: a hole in the kernel itself; a compilation may use `compile_memory_mb` in
 each of the few processes that a compiler driver starts; a run may fill its tmpfs and its memory
-both, and for its few seconds the kernel's memory for many empty files.
+both, and for its few seconds the kernel's memory for many empty files. Boxes die with the process
+that runs them, but for the first milliseconds in which bubblewrap has not yet seen to that: a box
+caught there lives until its program ends or has used up its CPU time.
 
 Tier `unsafe` has the resource limits alone: the program reads and writes what its user may.
 """
 
 import functools
 import importlib.util
+import math
 import os
 import resource
 import shutil
@@ -105,6 +108,8 @@ def _tool(name: str) -> str:
 def _prlimit(limits: BoxLimits, own_user_namespace: bool) -> list[str]:
     wanted = {
         "as": (resource.RLIMIT_AS, limits.memory_mb * MIB),
+        # More than the deadline allows: it ends what a killed host process may leave behind.
+        "cpu": (resource.RLIMIT_CPU, math.ceil(limits.wall_s) * (os.cpu_count() or 1) + 1),
         "fsize": (resource.RLIMIT_FSIZE, limits.file_mb * MIB),
         "nofile": (resource.RLIMIT_NOFILE, OPEN_FILES),
         "memlock": (resource.RLIMIT_MEMLOCK, 0),
