@@ -3,6 +3,8 @@
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,14 +60,8 @@ def train_worker(config: dict[str, TrainJob]) -> dict[str, bytes]:
     torch.set_num_threads(job.threads)
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is first imported
-    try:
+    with out_of_memory_named(job.settings):
         return _train(job, context.get_world_rank(), context.get_world_size())
-    except torch.OutOfMemoryError as error:
-        raise _out_of_memory(job.settings) from error
-    except RuntimeError as error:  # how the CPU's allocator reports it
-        if "can't allocate memory" in str(error):
-            raise _out_of_memory(job.settings) from error
-        raise
 
 
 def _train(job: TrainJob, rank: int, num_workers: int) -> dict[str, bytes]:
@@ -159,12 +155,20 @@ def _check_finite(what: str, value: float, step: int, rate: float) -> None:
         )
 
 
-def _out_of_memory(settings: TrainSettings) -> ResourceError:
-    return ResourceError(
-        "training ran out of memory: lower train.micro_batch_size "
-        f"(now {settings.micro_batch_size or 'auto'}) or train.max_length "
-        f"(now {settings.max_length})"
-    )
+@contextmanager
+def out_of_memory_named(settings: TrainSettings) -> Iterator[None]:
+    """Turn torch's out-of-memory errors into a ResourceError that names what to lower."""
+    try:
+        yield
+    except RuntimeError as error:
+        # The CPU's allocator has no class of its own for it.
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise ResourceError(
+            "training ran out of memory: lower train.micro_batch_size "
+            f"(now {settings.micro_batch_size or 'auto'}) or train.max_length "
+            f"(now {settings.max_length})"
+        ) from error
 
 
 def _output_to_log_file(rank: int) -> None:

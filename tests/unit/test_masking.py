@@ -94,3 +94,20 @@ def test_padded_loss_is_the_sum_of_each_rows_own(tiny_model: Path) -> None:
         none = float(token_loss_sum(model, examples, []))
     assert together == pytest.approx(expected, rel=1e-5)
     assert none == 0.0
+
+
+def test_memory_that_cannot_be_had_names_the_settings() -> None:
+    import torch
+
+    from haloforge.errors import ResourceError
+    from haloforge.train.loop import out_of_memory_named
+    from haloforge.train.settings import TrainSettings
+
+    complaint = r"train\.micro_batch_size \(now auto\) or train\.max_length \(now 99\)"
+    with (
+        pytest.raises(ResourceError, match=complaint),
+        out_of_memory_named(TrainSettings(max_length=99)),
+    ):
+        torch.empty(2**60, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="shapes"), out_of_memory_named(TrainSettings()):
+        torch.ones(2, 3) @ torch.ones(2, 3)
