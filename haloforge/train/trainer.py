@@ -23,6 +23,8 @@ from ray.train import (
     WorkerGroupError,
 )
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.callbacks import PlacementGroupCleanerCallback
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from haloforge.errors import HaloforgeError, InfraError, ResourceError
 from haloforge.train.examples import encode_rows
@@ -57,6 +59,22 @@ class _Progress:
 
     def after(self, count: int) -> list[StepMetrics]:
         return self._steps[count:]
+
+
+class _Trainer(TorchTrainer):
+    """TorchTrainer without its detached placement group cleaner.
+
+    The cleaner asks whichever Ray it finds on the machine if its controller lives; where a
+    second private Ray starts, it is told no and removes the workers of a healthy run. What it
+    guards against, a dead controller, ends the driver's run here, and so frees the workers.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [
+            callback
+            for callback in super()._create_default_callbacks()
+            if not isinstance(callback, PlacementGroupCleanerCallback)
+        ]
 
 
 def train(
@@ -151,7 +169,7 @@ def _fit(
     """Run the workers; the adapter's files and every step's metrics."""
     # A preempted run fails here and is the caller's to repeat: no watcher is needed.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         train_worker,
         train_loop_config={"job": job},
         scaling_config=scaling,
@@ -207,11 +225,15 @@ def _fit(
 def _unwrapped(error: Exception) -> Exception:
     """The error of ours inside what Ray Train raised, or one line that says what failed."""
     if isinstance(error, WorkerGroupError):
-        failures = dict(sorted(error.worker_failures.items()))
+        failures = {
+            rank: failure.health_check_failure
+            if isinstance(failure, WorkerHealthCheckFailedError)
+            else failure
+            for rank, failure in sorted(error.worker_failures.items())
+        }
         for failure in failures.values():
             if isinstance(failure, HaloforgeError):
                 return failure
-        for failure in failures.values():
             if isinstance(failure, OutOfMemoryError):
                 return ResourceError(
                     "Ray ended a training worker as its node ran out of memory: lower "

@@ -117,7 +117,7 @@ def test_plain_peft_loads_the_adapter_and_it_changes_the_output(
 def test_memorises_in_bf16_then_goes_on_from_the_adapter_until_a_worker_dies(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    settings = TrainSettings(epochs=60, batch_size=4, learning_rate=1e-2, warmup_ratio=0)
+    settings = TrainSettings(epochs=40, batch_size=11, learning_rate=1e-2, warmup_ratio=0)
     first = run(tiny_model, tmp_path / "first", settings, 2)
     assert first.loss_last < 0.5 * first.loss_first
 
