@@ -1,0 +1,71 @@
+"""The reward of every outcome, and sources that silence the compiler."""
+
+import pytest
+
+from haloforge.schema import Outcome
+from haloforge.verify.rewards import reward, silences_warnings
+
+
+@pytest.mark.parametrize(
+    ("outcome", "warnings", "ran", "expected"),
+    [
+        (Outcome.NO_CODE, False, False, 0.0),
+        (Outcome.COMPILE_ERROR, False, False, 0.0),
+        (Outcome.COMPILE_ERROR, True, False, 0.0),
+        (Outcome.INFRA_ERROR, False, False, 0.0),
+        (Outcome.COMPILED_WITH_WARNINGS, True, False, 0.3),
+        (Outcome.COMPILED, False, False, 0.5),
+        (Outcome.RUNTIME_ERROR, False, False, 0.5),
+        (Outcome.RUNTIME_ERROR, True, False, 0.3),
+        (Outcome.TIMEOUT, False, False, 0.5),
+        (Outcome.TIMEOUT, True, False, 0.3),
+        (Outcome.OUTPUT_LIMIT, False, False, 0.5),
+        (Outcome.WRONG_ANSWER, False, True, 0.7),
+        (Outcome.WRONG_ANSWER, True, True, 0.7),
+        (Outcome.WRONG_ANSWER, False, False, 0.5),
+        (Outcome.PASSED, False, True, 1.0),
+        (Outcome.PASSED, True, True, 1.0),
+    ],
+)
+def test_highest_rung_counts(outcome: Outcome, warnings: bool, ran: bool, expected: float) -> None:
+    assert reward(outcome, warnings, ran) == expected
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        '#pragma GCC diagnostic ignored "-Wall"\nint main() {}\n',
+        "  #  pragma   GCC   diagnostic push\nint main() {}\n",
+        "#pragma GCC system_header\nint main() {}\n",
+        '#pragma clang diagnostic ignored "-Wall"\n',
+        '# 1 "x.h" 3\nint main() {}\n',
+        '#line 1 "/usr/include/x.h"\nint main() {}\n',
+        "#pra\\\ngma GCC diag\\\nnostic push\n",
+        "%:pragma GCC diagnostic push\n",
+        "??=pragma GCC diagnostic push\n",
+        "/* a */ # /* b */ pragma GCC /* c */ diagnostic push\n",
+        '_Pragma("GCC diagnostic ignored \\"-Wunused\\"") int main() {}\n',
+        "#define QUIET(x) _Pragma(#x)\nQUIET(GCC diagnostic push)\n",
+        'const char *s = "/*";\n#pragma GCC diagnostic push\nconst char *e = "*/";\n',
+        "int main() {}\r\n#pragma GCC diagnostic push\r\n",
+    ],
+)
+def test_silencing_is_seen(code: str) -> None:
+    assert silences_warnings(code, "cpp")
+    assert not silences_warnings(code, "python")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        '#pragma GCC optimize("O3")\nint main() {}\n',
+        "#pragma once\n#include <cstdio>\n",
+        "#define line 3\nint lines = 1;\n",
+        "// #pragma GCC diagnostic push\nint main() {}\n",
+        "/*\n#pragma GCC diagnostic push\n*/\nint main() {}\n",
+        'const char *s = "#pragma GCC diagnostic";\n',
+        "int main() { int diagnostic = 1; return diagnostic - 1; }\n",
+    ],
+)
+def test_other_sources_are_not(code: str) -> None:
+    assert not silences_warnings(code, "cpp")
