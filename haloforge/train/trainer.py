@@ -23,7 +23,9 @@ from ray.train import (
     WorkerGroupError,
 )
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2._internal.callbacks import PlacementGroupCleanerCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import (
+    PlacementGroupCleanerCallback,
+)
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from haloforge.errors import HaloforgeError, InfraError, ResourceError
