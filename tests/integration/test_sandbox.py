@@ -1,8 +1,10 @@
 """The sandbox against real attacks, each judged by its effect and shown to work outside."""
 
 import functools
+import importlib.util
 import os
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -391,8 +393,8 @@ def test_unsafe_tier_runs_and_stops_programs() -> None:
 
 
 def test_no_tier_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox.shutil, "which", lambda name, path=None: None)
-    monkeypatch.setattr(sandbox.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(sandbox, "_drop_root", list)
     with pytest.raises(ResourceError, match="apt-get install bubblewrap"):
         Sandbox.probe(SETTINGS)
@@ -476,5 +478,5 @@ def test_cpu_time_is_bounded_even_without_us(box: Sandbox) -> None:
 def test_limits_stay_below_the_hosts_hard_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     real = resource.getrlimit
     low = {resource.RLIMIT_STACK: (1 << 20, 1 << 20)}
-    monkeypatch.setattr(sandbox.resource, "getrlimit", lambda key: low.get(key) or real(key))
+    monkeypatch.setattr(resource, "getrlimit", lambda key: low.get(key) or real(key))
     assert f"--stack={1 << 20}" in sandbox._prlimit(LIMITS, own_user_namespace=True)
