@@ -2,8 +2,11 @@
 
 import logging
 import os
+import signal
+import threading
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import ray
@@ -16,6 +19,7 @@ from haloforge.model.bases import Base, default_base
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.placement import Cluster, Placement, place
 from haloforge.report.progress import Report
+from haloforge.report.quiet import loggers_to_files, native_stderr_to
 from haloforge.rollout.pool import EnginePool
 
 if TYPE_CHECKING:
@@ -36,11 +40,15 @@ class Session:
         self.seconds_starting = 0.0
         self._pool: EnginePool | None = None
         self._pool_base = ""
+        self._quiet = ExitStack()
         self._tokenizers: dict[str, PreTrainedTokenizerBase] = {}
         self._placement: Placement | None = None
 
     def __enter__(self) -> Self:
         _connect(self.settings, self.report)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _stop)  # Ray has put its own handler there
+        self._quiet.enter_context(native_stderr_to(_log_folder() / "haloforge.err"))
         return self
 
     def __exit__(
@@ -54,6 +62,7 @@ class Session:
                 self._pool.stop()
         finally:
             ray.shutdown()
+            self._quiet.close()
 
     @property
     def placement(self) -> Placement:
@@ -124,8 +133,7 @@ class Session:
 
 def _connect(settings: Settings, report: Report) -> None:
     """Joins the cluster that is named, or starts a private Ray that ends with this process."""
-    for name in ("ray", "ray.data", "ray.train", "ray.serve"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    loggers_to_files()
     address = settings.ray.address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"address": address}
     if address is None:
@@ -151,3 +159,8 @@ def _connect(settings: Settings, report: Report) -> None:
 
 def _log_folder() -> Path:
     return Path(ray._private.worker._global_node.get_logs_dir_path())
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM (as `ray job stop` sends) ends a run as Ctrl-C does."""
+    raise KeyboardInterrupt

@@ -1,9 +1,7 @@
 """The `halo-forge` command."""
 
 import os
-import signal
 import sys
-from types import FrameType
 
 import click
 
@@ -35,7 +33,6 @@ for command in (data_group, sft_group, raft_group, benchmark_group, model_group,
 def main() -> None:
     """Runs the command line; expected failures are one line and an exit code that is not 0."""
     _quiet_libraries()
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         cli(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -50,11 +47,6 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         print("halo-forge: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    """SIGTERM (as `ray job stop` sends) ends a run as Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 def _quiet_libraries() -> None:

@@ -15,10 +15,10 @@ class Rollout:
     whose actor pools last one execution."""
 
     def __init__(
-        self, engines: Sequence[ActorHandle], prompts: dict[str, list[int]], sampling: Sampling
+        self, engines: Sequence[ActorHandle], prompts: ray.ObjectRef, sampling: Sampling
     ) -> None:
         self._client = EngineClient(engines)
-        self._prompts = prompts
+        self._prompts: dict[str, list[int]] = ray.get(prompts)
         self._sampling = sampling
         self._sampling_text = sampling.model_dump_json()
 
@@ -46,7 +46,10 @@ def rollout_stage(
     return requests.map(
         Rollout,
         fn_constructor_args=(pool.engines, prompts, sampling),
-        compute=ray.data.ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=in_flight),
+        compute=ray.data.ActorPoolStrategy(
+            size=1,
+            max_tasks_in_flight_per_actor=in_flight,
+            max_concurrent_calls_per_actor=in_flight,
+        ),
         num_cpus=0,
-        max_concurrency=in_flight,
     )
