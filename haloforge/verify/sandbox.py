@@ -224,6 +224,8 @@ class Sandbox:
             box += ["--symlink", BOX, "/tmp"]
             for name, data in files.items():
                 box += ["--perms", "0755", "--file", held("file", data), f"{BOX}/{name}"]
+            # Without /proc this name, which scripts like to open, would lead nowhere.
+            box += ["--perms", "0444", "--file", held("stdin", stdin), "/dev/stdin"]
             box += ["--remount-ro", "/", "--chdir", BOX]
             box += ["--seccomp", held("seccomp", seccomp_filter(limits.single_process))]
             box += ["--json-status-fd", str(status_write), "--"]

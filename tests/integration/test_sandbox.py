@@ -1,5 +1,6 @@
 """The sandbox against real attacks, each judged by its effect and shown to work outside."""
 
+import ast
 import functools
 import importlib.util
 import os
@@ -155,7 +156,7 @@ def test_environment_is_clean(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("HALOFORGE_TEST_SECRET", "the-secret")
     code = "import os; print(sorted(os.environ))"
     assert "HALOFORGE_TEST_SECRET" in bare(code.replace("-I", ""))
-    names = set(eval(boxed(box, code).stdout))
+    names = set(ast.literal_eval(boxed(box, code).stdout.decode()))
     assert names <= canaries.BOX_VARIABLES
 
 
@@ -351,6 +352,10 @@ def test_large_input_and_output_pass(box: Sandbox) -> None:
     limits = replace(LIMITS, output_kb=4096)
     assert boxed(box, "import sys; sys.stdout.write(sys.stdin.read())", limits, text).stdout == text
     assert boxed(box, "print(1)", stdin=text).stdout == b"1\n"  # unread input blocks nobody
+
+
+def test_standard_input_has_its_usual_name(box: Sandbox) -> None:
+    assert boxed(box, "print(open('/dev/stdin').read())", stdin=b"hi").stdout == b"hi\n"
 
 
 def test_signal_and_status_are_told_apart(box: Sandbox) -> None:
