@@ -42,6 +42,7 @@ def test_references_of_a_sample_pass(by_id: dict[str, Problem]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_all_references_pass(by_id: dict[str, Problem]) -> None:
     assert_references_pass(list(by_id.values()))
 
