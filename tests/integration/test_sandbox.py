@@ -363,3 +363,24 @@ def test_cpu_time_is_bounded_even_without_us(box: Sandbox) -> None:
     cores = os.cpu_count() or 1
     limits = replace(LIMITS, wall_s=2)
     assert boxed(box, code, limits).stdout.decode().strip() == f"({2 * cores + 1}, {2 * cores + 1})"
+
+
+def test_a_busy_machine_is_not_the_programs_fault(box: Sandbox) -> None:
+    code = "import time\nwhile time.process_time() < 0.8: pass\nprint('done')"
+    cores = os.sched_getaffinity(0)
+    busy = [box_python(), "-c", "while True: pass"]
+    os.sched_setaffinity(0, {min(cores)})  # inherited by what starts here
+    rivals = [subprocess.Popen(busy) for _ in range(3)]
+    try:
+        result = boxed(box, code, replace(LIMITS, wall_s=1.4))
+        endless = boxed(box, "while True: pass", replace(LIMITS, wall_s=0.5))
+    finally:
+        os.sched_setaffinity(0, cores)
+        for rival in rivals:
+            rival.kill()
+            rival.wait()
+    assert result.wall_ms > 1400, "the machine was not busy, so nothing was shown"
+    assert result.stdout == b"done\n"
+    assert not result.timed_out
+    assert endless.timed_out
+    assert endless.wall_ms < 4000
