@@ -1,0 +1,133 @@
+"""Real vLLM engines on a CPU: swaps that drain, what a killed owner leaves, the fallback."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from haloforge.model.bases import resolve_base
+from haloforge.model.policy import Policy
+from haloforge.rollout.pool import EnginePool
+from haloforge.rollout.settings import RolloutSettings, Sampling
+from tests.processes import marked, new_mark, wait_until
+
+GREEDY = Sampling(temperature=0.0, top_p=1.0, max_tokens=48, stop_at_fence=False)
+PROMPTS = [[5 + i, 17, 40 + i, 9] for i in range(8)]
+# fp32, so that a greedy answer is the same in every batch.
+SETTINGS = RolloutSettings(max_model_len=256, max_num_seqs=8, kv_cache_gb=0.1, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def policies(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Policy]:
+    """The tiny base, and an adapter on it that changes what it says."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = resolve_base(str(tiny_model))
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    adapter = tmp_path_factory.mktemp("adapter")
+    model.save_pretrained(adapter)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(adapter)
+    return [
+        Policy("base", base, None, base.digest),
+        Policy("tuned", base, adapter, "tuned-digest"),
+    ]
+
+
+def start(policy: Policy, settings: RolloutSettings) -> EnginePool:
+    return EnginePool.start(policy.base, settings, [2], 0, 0.5, 0, [(0, 1)])
+
+
+def complete(pool: EnginePool) -> list[ray.ObjectRef]:
+    return [pool.engines[0].generate.remote(prompt, GREEDY) for prompt in PROMPTS]
+
+
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+def test_a_swap_drains_first_and_mixes_no_answer(
+    local_ray: None, policies: list[Policy], engine: str
+) -> None:
+    base, tuned = policies
+    pool = start(base, SETTINGS.model_copy(update={"engine": engine}))
+    try:
+        by_base = [answer["completion"] for answer in ray.get(complete(pool))]
+        in_flight = complete(pool)
+        swap = pool.engines[0].set_policy.remote(tuned)
+        after = complete(pool)  # sent before the swap has begun to drain
+        answers = ray.get(in_flight)
+        assert ray.get(swap) > 0
+        assert [answer["completion"] for answer in answers] == by_base
+        assert {answer["policy"] for answer in answers} == {base.digest}
+        tuned_answers = ray.get(after)
+        assert {answer["policy"] for answer in tuned_answers} == {"tuned-digest"}
+        by_tuned = [answer["completion"] for answer in ray.get(complete(pool))]
+        assert [answer["completion"] for answer in tuned_answers] == by_tuned
+        assert all(a != b for a, b in zip(by_base, by_tuned, strict=True))
+        pool.set_policy(base)
+        assert [answer["completion"] for answer in ray.get(complete(pool))] == by_base
+    finally:
+        pool.stop()
+
+
+def test_an_engine_s_processes_end_with_their_owner(
+    local_ray: None, policies: list[Policy]
+) -> None:
+    pool = start(policies[0], SETTINGS)
+    owner = psutil.Process(ray.get(pool.engines[0].start.remote("again"))["pid"])
+    children = owner.children(recursive=True)
+    assert len(children) >= 1  # the engine core at least
+    owner.kill()
+    assert wait_until(lambda: not any(alive(child) for child in children), 15)
+
+
+DRIVER = """
+import sys
+from haloforge.config import load_settings
+from haloforge.session import Session
+settings = load_settings(None, {"model": sys.argv[1], "rollout.max_model_len": 256,
+    "rollout.max_tokens": 64, "rollout.kv_cache_gb": 0.1})
+with Session(settings) as session:
+    session.engines(session.policy(None))
+    print("engines are up", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_nothing_is_left_when_the_driver_ends(tiny_model: Path, ending: signal.Signals) -> None:
+    mark = new_mark()
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(tiny_model)],
+        env={**os.environ, **mark},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "engines are up\n"
+    assert any("VLLM" in " ".join(process.cmdline()) for process in marked(mark))
+    driver.send_signal(ending)
+    driver.wait(30)
+    assert wait_until(lambda: not marked(mark), 30), [p.cmdline() for p in marked(mark)]
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

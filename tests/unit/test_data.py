@@ -1,0 +1,137 @@
+"""Reading problems and SFT rows, and preparing data sets."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from haloforge.data.prepare import prepare
+from haloforge.data.problems import read_problems
+from haloforge.data.sft import common_system, read_sft, to_chatml
+from haloforge.errors import InputError
+
+TEXT = to_chatml(
+    [
+        {"role": "system", "content": "You are an expert programmer."},
+        {"role": "user", "content": "Print 1."},
+        {"role": "assistant", "content": "```cpp\nint main() {}\n```"},
+    ]
+)
+
+
+def jsonl(path: Path, *rows: object) -> Path:
+    path.write_text(
+        "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows)
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("{", "line 2: not valid JSON"),
+        ("[1]", "line 2: expected a JSON object"),
+        ({"tests": []}, "line 2: field 'prompt' is missing"),
+        ({"prompt": "x", "promt": "y"}, "line 2: field 'promt': Extra inputs"),
+        ({"prompt": "x", "tests": [{"stdin": "1"}]}, "line 2: field 'tests.0.stdout'"),
+        ({"text": "hello"}, "line 2: field 'text': expected '<|im_start|>"),
+    ],
+)
+def test_a_bad_problem_line_is_named(tmp_path: Path, line: object, expected: str) -> None:
+    path = jsonl(tmp_path / "p.jsonl", {"prompt": "fine"}, line)
+    with pytest.raises(InputError) as error:
+        read_problems(str(path))
+    assert expected in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_problems(str(tmp_path / "none.jsonl"))
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(InputError, match="is empty"):
+        read_sft(str(tmp_path / "empty.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": TEXT.rsplit("<|im_start|>assistant", 1)[0]},
+        {"messages": [{"role": "user", "content": "x"}]},
+        {"messages": [{"role": "robot", "content": "x"}]},
+        {"messages": []},
+        {"prompt": "x"},
+    ],
+)
+def test_an_sft_row_without_an_answer_is_named(tmp_path: Path, row: object) -> None:
+    with pytest.raises(InputError, match="line 1"):
+        read_sft(str(jsonl(tmp_path / "s.jsonl", row)))
+
+
+def test_a_prompt_that_repeats_is_one_problem(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "p.jsonl", {"prompt": "x"}, {"prompt": "x"}, {"prompt": "y"})
+    assert len(read_problems(str(path))) == 2
+    path = jsonl(
+        tmp_path / "q.jsonl", {"prompt": "x", "problem_id": "1"}, {"prompt": "y", "problem_id": "1"}
+    )
+    with pytest.raises(InputError, match="two different prompts"):
+        read_problems(str(path))
+
+
+def test_the_starter_set_asks_for_a_language() -> None:
+    cpp, python = read_problems("starter"), read_problems("starter", "python")
+    assert cpp[0].prompt is not None and cpp[0].prompt.endswith("C++ program in a ```cpp block.")
+    assert python[0].language == "python"
+    with pytest.raises(InputError, match="unknown language"):
+        read_problems("starter", "cobol")
+    with pytest.raises(InputError, match="no split"):
+        read_problems("starter/exam")
+
+
+def test_tests_make_a_stdio_problem(tmp_path: Path) -> None:
+    row = {"prompt": "x", "tests": [{"stdin": "1", "stdout": "2"}]}
+    assert read_problems(str(jsonl(tmp_path / "p.jsonl", row)))[0].judge == "stdio"
+
+
+def test_prepare_holds_out_whole_groups_and_is_seeded(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{i}", "problem_id": str(i), "group": str(i // 3)} for i in range(60)]
+    source = jsonl(tmp_path / "all.jsonl", *rows)
+    done = prepare(str(source), tmp_path / "a" / "train.jsonl", seed=1, test_fraction=0.2)
+    train, test = read_problems(str(done.output)), read_problems(str(done.test_output))
+    assert (len(train), len(test)) == (48, 12)
+    assert not {p.group for p in train} & {p.group for p in test}
+    again = prepare(str(source), tmp_path / "b" / "train.jsonl", seed=1, test_fraction=0.2)
+    assert again.output.read_bytes() == done.output.read_bytes()
+    other = prepare(str(source), tmp_path / "c" / "train.jsonl", seed=2, test_fraction=0.2)
+    assert other.output.read_bytes() != done.output.read_bytes()
+
+
+def test_prepare_keeps_answers_and_holds_their_prompts_out(tmp_path: Path) -> None:
+    rows = [{"text": TEXT.replace("Print 1", f"Print {i}")} for i in range(10)]
+    rows += rows[:5]  # a second answer to the same prompts
+    source = jsonl(tmp_path / "all.jsonl", *rows)
+    done = prepare(str(source), tmp_path / "out" / "train.jsonl", test_fraction=0.3)
+    held_out = {problem.turns()[-1]["content"] for problem in read_problems(str(done.test_output))}
+    trained = {messages[-2]["content"] for messages in read_sft(str(done.output))}
+    assert len(held_out) == 3
+    assert len(trained) == 7
+    assert not held_out & trained
+    assert common_system(read_sft(str(done.output))) == "You are an expert programmer."
+
+
+def test_prepare_of_the_starter_set_and_the_readme_s_jq_line(tmp_path: Path) -> None:
+    done = prepare("starter", tmp_path / "train.jsonl")
+    assert len(read_sft(str(done.output))) == done.rows >= 150
+    assert all(problem.judge == "stdio" for problem in read_problems(str(done.test_output)))
+    if not shutil.which("jq"):
+        pytest.skip("jq is not installed")
+    line = '{prompt: .text | split("<|im_start|>user\\n")[1] | split("<|im_end|>")[0]}'
+    text = subprocess.run(
+        ["jq", "-c", line, str(done.output)], check=True, capture_output=True, text=True
+    ).stdout
+    (tmp_path / "prompts.jsonl").write_text(text)
+    problems = read_problems(str(tmp_path / "prompts.jsonl"))
+    assert len(problems) == done.rows
+    assert problems[0].judge == "compile"

@@ -1,0 +1,52 @@
+"""pass@k against exact arithmetic, and intervals against what they promise."""
+
+from fractions import Fraction
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haloforge.benchmark.passk import estimate, pass_at_k
+
+
+@given(st.data())
+def test_pass_at_k_is_exact(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 400))
+    c = data.draw(st.integers(0, n))
+    k = data.draw(st.integers(1, n))
+    exact = 1 - Fraction(comb(n - c, k), comb(n, k))
+    assert pass_at_k(n, c, k) == pytest.approx(float(exact), rel=1e-12, abs=1e-300)
+
+
+def test_pass_at_1_is_the_share_of_right_samples() -> None:
+    assert pass_at_k(10, 3, 1) == pytest.approx(0.3)
+
+
+def test_k_above_n_is_refused() -> None:
+    with pytest.raises(ValueError, match="k=5"):
+        pass_at_k(4, 2, 5)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(300):
+        values = rng.beta(1, 2, size=60)  # the true mean is 1/3
+        result = estimate(values.tolist(), [str(i) for i in range(60)], 1000, trial)
+        covered += result.low <= 1 / 3 <= result.high
+    assert 0.90 <= covered / 300 <= 0.985
+
+
+def test_variants_of_one_problem_are_one_draw() -> None:
+    values = [0.0, 1.0] * 10
+    apart = estimate(values, [str(i) for i in range(20)], 2000, 0)
+    # Twenty problems, but only two things were measured, ten times each.
+    together = estimate(values, ["a", "b"] * 10, 2000, 0)
+    assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+def test_one_group_says_nothing() -> None:
+    result = estimate([1.0, 1.0], ["a", "a"], 1000, 0)
+    assert (result.mean, result.low, result.high) == (1.0, 0.0, 1.0)

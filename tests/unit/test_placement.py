@@ -1,0 +1,62 @@
+"""Bookings never exceed what Ray has, so no stage can wait for ever."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haloforge.errors import ResourceError
+from haloforge.placement import Cluster, place
+
+
+@given(
+    cpus=st.integers(1, 512),
+    gpus=st.integers(0, 64),
+    engines=st.integers(1, 8),
+    tensor_parallel=st.integers(1, 4),
+    verifiers=st.none() | st.integers(1, 64),
+    trainers=st.none() | st.integers(1, 16),
+)
+def test_what_lives_together_fits(
+    cpus: int,
+    gpus: int,
+    engines: int,
+    tensor_parallel: int,
+    verifiers: int | None,
+    trainers: int | None,
+) -> None:
+    cluster = Cluster(cpus, gpus, cpus)
+    try:
+        plan = place(cluster, engines, tensor_parallel, verifiers, trainers)
+    except ResourceError:
+        return
+    engine_cpus = plan.engines * plan.cpus_per_engine
+    assert engine_cpus + plan.verifiers * plan.cpus_per_verifier <= cpus
+    assert engine_cpus + plan.trainers * plan.cpus_per_trainer <= cpus
+    engine_gpus = plan.engines * plan.gpus_per_engine
+    assert engine_gpus + plan.trainers * plan.gpus_per_trainer <= gpus
+    assert len(plan.cores_per_engine) == plan.engines
+    if not gpus:
+        bound = [core for cores in plan.cores_per_engine for core in cores]
+        assert sorted(bound) == list(range(cpus))
+
+
+def test_two_cores_hold_an_engine_and_two_trainers() -> None:
+    plan = place(Cluster(2, 0, 2), engines=1, trainers=2)
+    assert plan.cores_per_engine == ((0, 1),)
+    assert plan.cpus_per_engine + 2 * plan.cpus_per_trainer <= 2
+    assert plan.threads_per_trainer == 1
+
+
+@pytest.mark.parametrize(
+    ("cluster", "engines", "tensor_parallel", "setting"),
+    [
+        (Cluster(8, 2, 8), 2, 1, "rollout.engines"),
+        (Cluster(8, 0, 8), 1, 2, "rollout.tensor_parallel"),
+        (Cluster(2, 0, 2), 3, 1, "rollout.engines"),
+    ],
+)
+def test_what_does_not_fit_names_the_setting(
+    cluster: Cluster, engines: int, tensor_parallel: int, setting: str
+) -> None:
+    with pytest.raises(ResourceError, match=setting):
+        place(cluster, engines, tensor_parallel)
