@@ -76,6 +76,11 @@ def _render(
     return str(text)
 
 
+def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    # Not verbose: long text is cut or dropped, and counted, by its caller.
+    return list(tokenizer.encode(text, add_special_tokens=False, verbose=False))
+
+
 def render_prompt(tokenizer: "PreTrainedTokenizerBase", messages: list[Message]) -> list[int]:
     """Token ids of the conversation up to where the assistant's next answer begins.
 
@@ -84,7 +89,7 @@ def render_prompt(tokenizer: "PreTrainedTokenizerBase", messages: list[Message])
     Raises ValueError when the template refuses the messages.
     """
     text = _render(tokenizer, messages, generation_prompt=True)
-    return list(tokenizer.encode(text, add_special_tokens=False))
+    return _ids(tokenizer, text)
 
 
 def end_of_turn_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
@@ -97,7 +102,7 @@ def end_of_turn_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _SENTINEL}]
     after = _render(tokenizer, turns, generation_prompt=False).rpartition(_SENTINEL)[2]
     ids: list[int] = []
-    following = tokenizer.encode(after.lstrip(), add_special_tokens=False)
+    following = _ids(tokenizer, after.lstrip())
     if following and following[0] in tokenizer.added_tokens_decoder:
         ids.append(following[0])
     if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
@@ -119,7 +124,7 @@ def encode_example(
     if not messages or messages[-1]["role"] != "assistant":
         raise ValueError("expected the last message to have role 'assistant'")
     prompt = render_prompt(tokenizer, messages[:-1])
-    answer = tokenizer.encode(messages[-1]["content"], add_special_tokens=False)
+    answer = _ids(tokenizer, messages[-1]["content"])
     if not answer or len(prompt) >= max_length:
         return None
     end_of_turn = end_of_turn_ids(tokenizer)[0]

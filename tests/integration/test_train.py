@@ -1,6 +1,7 @@
 """Training for real: Ray Train, DeepSpeed, gloo workers, a tiny Llama."""
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,6 +158,21 @@ def test_loss_that_is_not_finite_names_step_and_setting(tiny_model: Path, tmp_pa
     with pytest.raises(InputError, match=complaint):
         run(tiny_model, tmp_path, settings, 1)
     assert not (tmp_path / "adapter").exists()
+    wait_for_free_cpus()
+
+
+def test_stop_from_on_step_ends_the_run_and_frees_its_workers(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    def stop(metrics: StepMetrics) -> None:
+        raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    endless = AGREEMENT.model_copy(update={"epochs": 1e6, "lora": LoraSettings()})
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path, endless, 1, on_step=stop)
+    assert not (tmp_path / "adapter").exists()
+    assert signal.getsignal(signal.SIGINT) is handler
     wait_for_free_cpus()
 
 
