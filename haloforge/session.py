@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import subprocess
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ from haloforge.errors import ResourceError
 from haloforge.model.bases import Base, default_base
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.placement import Cluster, Placement, place
+from haloforge.reaper import start_reaper
 from haloforge.report.progress import Report
 from haloforge.report.quiet import loggers_to_files, native_stderr_to
 from haloforge.rollout.pool import EnginePool
@@ -40,15 +42,17 @@ class Session:
         self.seconds_starting = 0.0
         self._pool: EnginePool | None = None
         self._pool_base = ""
-        self._quiet = ExitStack()
+        self._closing = ExitStack()
         self._tokenizers: dict[str, PreTrainedTokenizerBase] = {}
         self._placement: Placement | None = None
 
     def __enter__(self) -> Self:
-        _connect(self.settings, self.report)
+        private = _connect(self.settings, self.report)
+        if private:
+            self._closing.callback(_dismiss, start_reaper())
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _stop)  # Ray has put its own handler there
-        self._quiet.enter_context(native_stderr_to(_log_folder() / "haloforge.err"))
+        self._closing.enter_context(native_stderr_to(_log_folder() / "haloforge.err"))
         return self
 
     def __exit__(
@@ -62,7 +66,7 @@ class Session:
                 self._pool.stop()
         finally:
             ray.shutdown()
-            self._quiet.close()
+            self._closing.close()
 
     @property
     def placement(self) -> Placement:
@@ -131,8 +135,8 @@ class Session:
         return pool
 
 
-def _connect(settings: Settings, report: Report) -> None:
-    """Joins the cluster that is named, or starts a private Ray that ends with this process."""
+def _connect(settings: Settings, report: Report) -> bool:
+    """Joins the cluster that is named, or starts a private Ray; True for a private one."""
     loggers_to_files()
     address = settings.ray.address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"address": address}
@@ -155,6 +159,12 @@ def _connect(settings: Settings, report: Report) -> None:
     where = f"http://{context.dashboard_url}" if context.dashboard_url else "not available"
     report.say(f"Ray dashboard: {where} (its token: ray get-auth-token)")
     report.say(f"Ray and engine logs: {_log_folder()}")
+    return address is None
+
+
+def _dismiss(reaper: "subprocess.Popen[bytes]") -> None:
+    assert reaper.stdin is not None
+    reaper.stdin.close()
 
 
 def _log_folder() -> Path:

@@ -1,30 +1,30 @@
-"""Finding every process that a run has started, whoever its parent is by now."""
+"""Following the processes that a run has started, until they are gone."""
 
 import time
-import uuid
 from collections.abc import Callable
 
 import psutil
 
-MARK = "HALOFORGE_TEST_MARK"
+
+def family(pid: int) -> list[psutil.Process]:
+    """Process `pid` and all that descend from it now; they are told apart from later ones."""
+    head = psutil.Process(pid)
+    return [head, *head.children(recursive=True)]
 
 
-def new_mark() -> dict[str, str]:
-    """An environment variable that a run and all its children inherit."""
-    return {MARK: uuid.uuid4().hex}
+def names(processes: list[psutil.Process]) -> str:
+    """Command lines of those that live, for assertions and their messages."""
+    return "\n".join(" ".join(process.cmdline()) for process in living(processes))
 
 
-def marked(mark: dict[str, str]) -> list[psutil.Process]:
-    """The living processes that carry `mark`."""
+def living(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run; a zombie does not."""
     found = []
-    for process in psutil.process_iter():
+    for process in processes:
         try:
-            if (
-                process.environ().get(MARK) == mark[MARK]
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
-        except psutil.Error:
+        except psutil.NoSuchProcess:
             continue
     return found
 

@@ -22,9 +22,12 @@ _ACTOR_CONCURRENCY = 10_000
 class EnginePool:
     """Engines started once; `set_policy` gives all of them the weights to sample from next."""
 
-    def __init__(self, engines: Sequence[ActorHandle], kind: str, seconds: float) -> None:
+    def __init__(
+        self, engines: Sequence[ActorHandle], facts: Sequence[dict[str, Any]], seconds: float
+    ) -> None:
         self.engines = list(engines)
-        self.kind = kind
+        self.kind: str = facts[0]["kind"]
+        self.pids: list[int] = [fact["pid"] for fact in facts]
         self.start_seconds = seconds
 
     @classmethod
@@ -57,7 +60,7 @@ class EnginePool:
             engines.append(actor.remote(spec))
         started = [engine.start.remote(base.digest) for engine in engines]
         facts = call(started, "an engine could not start", settings.start_timeout_s)
-        return cls(engines, facts[0]["kind"], time.monotonic() - began)
+        return cls(engines, facts, time.monotonic() - began)
 
     def set_policy(self, policy: Policy) -> float:
         """All engines drain and take `policy`; returns the seconds the slowest swap took."""
