@@ -54,7 +54,8 @@ def place(
 ) -> Placement:
     """Bookings that fit `cluster`: engines with verifiers, and engines with trainers.
 
-    None for `verifiers` is one a CPU that engines leave over; None for `trainers` is one a GPU
+    None for `verifiers` is one a CPU, also where a CPU engine computes: its cores idle whenever it
+    waits for verdicts. None for `trainers` is one a GPU
     that engines leave over, one in all on CPUs. Raises ResourceError naming the setting to lower.
     """
     if cluster.cpus < 1:
@@ -77,7 +78,7 @@ def place(
             f"{engines} CPU engines for {cluster.local_cores} cores: lower rollout.engines"
         )
     if verifiers is None:
-        verifiers = max(1, int(cluster.cpus - engines))
+        verifiers = int(cluster.cpus)
     return Placement(
         engines=engines,
         cpus_per_engine=cluster.cpus * _ENGINE_SHARE / engines,

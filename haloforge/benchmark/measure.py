@@ -63,7 +63,7 @@ def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = Fals
     settings = session.settings
     chosen = settings.benchmark
     check_k(chosen)
-    problems = read_problems(chosen.prompts, settings.language)
+    problems = read_problems(chosen.prompts, settings.language, chosen.limit)
     sampling = benchmark_sampling(settings)
     identity = {
         "what": "benchmark",

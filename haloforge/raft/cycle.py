@@ -157,7 +157,8 @@ def raft_training(settings: Settings) -> TrainSettings:
 
 def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
     settings = session.settings
-    problems = read_problems(settings.raft.prompts, settings.language)
+    chosen = settings.raft
+    problems = read_problems(chosen.prompts, settings.language, chosen.limit)
     sampling = raft_sampling(settings)
     system = settings.system or policy.system
     # What decides the samples of every cycle. More cycles of the same run are the same run.

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ from rich.progress import (
 )
 
 _PLAIN_SECONDS = 15.0
+_RATE_SECONDS = 120.0
 
 
 class Stage:
@@ -26,6 +28,8 @@ class Stage:
         self._done = 0
         self._fact = ""
         self._began = self._told = time.monotonic()
+        # When how much was done, over the last minutes: start-up must not spoil the rate.
+        self._recent: deque[tuple[float, int]] = deque()
         self._task = bar.add_task(name, total=total, rate="", fact="") if bar else None
 
     def advance(self, count: int = 1, fact: str = "", total: int | None = None) -> None:
@@ -35,15 +39,22 @@ class Stage:
         self._total = total or self._total
         self._fact = fact
         now = time.monotonic()
-        rate = self._done / max(now - self._began, 1e-9)
+        rate = self._rate(now)
         if self._bar and self._task is not None:
             self._bar.update(
                 self._task, advance=count, rate=f"{rate:.2g} {self._unit}/s", fact=fact
             )
         elif now - self._told >= _PLAIN_SECONDS:
             self._told = now
-            left = (self._total - self._done) / rate
-            self._line(f"{rate:.2g} {self._unit}/s, {_duration(left)} left")
+            left = _duration((self._total - self._done) / rate) if rate else "?"
+            self._line(f"{rate:.2g} {self._unit}/s, {left} left")
+
+    def _rate(self, now: float) -> float:
+        self._recent.append((now, self._done))
+        while now - self._recent[0][0] > _RATE_SECONDS and len(self._recent) > 2:
+            self._recent.popleft()
+        then, done = self._recent[0]
+        return (self._done - done) / (now - then) if now > then else 0.0
 
     def end(self) -> None:
         """The last line of the stage, in plain output."""
