@@ -1,0 +1,138 @@
+"""Tokens/s through our Ray Data rollout over a plain `vllm.LLM.chat`, on the bundled model.
+
+Both sides: the same prompts, sampling, thread binding, sequences in flight and cache; each warmed
+up; start-up apart. They alternate (ours, reference, ours, reference) and the better of two counts,
+so that a machine that slows down meanwhile does not favour one. Prints one line of JSON.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+SAMPLES = 4
+PROBLEMS = 48
+MAX_TOKENS = 128
+MAX_NUM_SEQS = 64
+MAX_MODEL_LEN = 1024
+KV_CACHE_GB = 1.0
+TEMPERATURE = 0.8
+
+
+def prompts() -> list[list[dict[str, str]]]:
+    """Conversations, one a sample; the samples of a problem follow each other."""
+    from haloforge.data.problems import read_problems
+
+    problems = read_problems("starter", limit=PROBLEMS)
+    return [problem.turns() for problem in problems for _ in range(SAMPLES)]
+
+
+def ours() -> float:
+    """Tokens/s of rollout_stage on engines of our pool, as RAFT uses them."""
+    import ray
+
+    from haloforge.config import load_settings
+    from haloforge.data.chat import render_prompt
+    from haloforge.rollout.settings import Sampling
+    from haloforge.rollout.stage import rollout_stage
+    from haloforge.session import Session
+
+    flags = {
+        "model": "smollm2-135m",
+        "rollout.max_num_seqs": MAX_NUM_SEQS,
+        "rollout.max_model_len": MAX_MODEL_LEN,
+        "rollout.kv_cache_gb": KV_CACHE_GB,
+    }
+    sampling = Sampling(
+        temperature=TEMPERATURE, top_p=1.0, max_tokens=MAX_TOKENS, stop_at_fence=False
+    )
+    with Session(load_settings(None, flags)) as session:
+        policy = session.policy(None)
+        pool = session.engines(policy)
+        tokenizer = session.tokenizer(policy.base)
+        conversations = prompts()
+
+        def run(count: int) -> float:
+            ids = {str(i): render_prompt(tokenizer, c) for i, c in enumerate(conversations[:count])}
+            rows = [{"sample_id": name, "problem_id": name, "cycle": 0, "index": 0} for name in ids]
+            began = time.monotonic()
+            stage = rollout_stage(
+                ray.data.from_items(rows, override_num_blocks=len(rows)),
+                pool,
+                ray.put(ids),
+                sampling,
+                MAX_NUM_SEQS,
+            )
+            tokens = sum(
+                sum(batch["num_tokens"].to_pylist())
+                for batch in stage.iter_batches(batch_size=None, batch_format="pyarrow")
+            )
+            return tokens / (time.monotonic() - began)
+
+        run(16)
+        pool.set_policy(policy)
+        return run(len(conversations))
+
+
+def reference() -> float:
+    """Tokens/s of `LLM.chat`, tuned as its own users would: both cores, eager, bf16."""
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, range(os.cpu_count() or 1)))
+    os.environ["VLLM_NO_USAGE_STATS"] = "1"
+    from vllm import LLM, SamplingParams
+
+    from haloforge.model.bases import resolve_base
+
+    base = resolve_base("smollm2-135m")
+    llm = LLM(
+        model=str(base.path),
+        dtype="bfloat16",
+        enforce_eager=True,
+        max_num_seqs=MAX_NUM_SEQS,
+        max_model_len=MAX_MODEL_LEN,
+        kv_cache_memory_bytes=int(KV_CACHE_GB * 2**30),
+        generation_config="vllm",
+    )
+    params = SamplingParams(temperature=TEMPERATURE, max_tokens=MAX_TOKENS)
+    conversations: list[Any] = prompts()
+
+    def run(count: int) -> float:
+        began = time.monotonic()
+        outputs = llm.chat(conversations[:count], params, use_tqdm=False)
+        return sum(len(o.outputs[0].token_ids) for o in outputs) / (time.monotonic() - began)
+
+    run(16)
+    llm.reset_prefix_cache()
+    return run(len(conversations))
+
+
+def measured(side: str) -> float:
+    """One side in a process of its own, so that neither inherits threads or caches."""
+    command = [sys.executable, "-m", "tests.perf.generation_vs_vllm", side]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    value = float(done.stdout.splitlines()[-1])
+    print(f"  {side}: {value:.0f} tokens/s", file=sys.stderr, flush=True)
+    return value
+
+
+def main() -> None:
+    """Both sides twice, in turn."""
+    sides: dict[str, list[float]] = {"ours": [], "reference": []}
+    for _ in range(2):
+        for side, values in sides.items():
+            values.append(measured(side))
+    best = {side: max(values) for side, values in sides.items()}
+    note = (
+        f"SmolLM2-135M, {PROBLEMS} prompts x {SAMPLES}, {MAX_TOKENS} tokens, {MAX_NUM_SEQS} in "
+        f"flight, {os.cpu_count()} cores; all runs: {sides}"
+    )
+    entry = {**best, "ratio": best["ours"] / best["reference"], "unit": "tokens/s", "note": note}
+    print(json.dumps(entry))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print({"ours": ours, "reference": reference}[sys.argv[1]]())
+    else:
+        main()
