@@ -12,7 +12,7 @@ import yaml
 from haloforge.data.problems import STARTER_SPLITS, starter_problems
 from haloforge.schema import Problem
 
-FEWEST = {"train": 150, "validation": 24, "test": 60}
+FEWEST = {"train": 240, "validation": 45, "test": 110}
 DIFFICULTIES = {"easy", "medium", "hard"}
 MOST_SIMILAR = 0.6
 WRONG_PROGRAMS = Path(__file__).parent / "starter_wrong_programs.yaml"
