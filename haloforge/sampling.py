@@ -13,7 +13,7 @@ from haloforge.data.chat import render_prompt
 from haloforge.errors import HaloforgeError, InfraError, InputError
 from haloforge.model.policy import Policy
 from haloforge.rollout.settings import Sampling
-from haloforge.rollout.stage import rollout_stage
+from haloforge.rollout.stage import rollout_stage, rows_of
 from haloforge.schema import SAMPLE_SCHEMA, Outcome, Problem, sample_id
 from haloforge.session import Session
 from haloforge.store.shards import ShardWriter, committed_ids
@@ -51,14 +51,12 @@ def sample_and_judge(
     prompts = _prompts(session, policy, problems, sampling)
     pool = session.engines(policy)
     place = session.placement
-    rollout = session.settings.rollout
     judged = verify_stage(
         rollout_stage(
             ray.data.from_items(left, override_num_blocks=len(left)),
             pool,
             ray.put(prompts),
             sampling,
-            in_flight=rollout.max_num_seqs * place.engines,
         ),
         ray.put({problem.problem_id: problem for problem in problems}),
         session.settings.verify,
@@ -66,7 +64,6 @@ def sample_and_judge(
         place.verifiers,
     )
     outcomes: Counter[str] = Counter()
-    tokens = 0
     with (
         ShardWriter(folder) as shards,
         session.report.stage(title, len(requests), "samples") as stage,
@@ -74,13 +71,11 @@ def sample_and_judge(
         if done:
             stage.advance(len(requests) - len(left), "going on")
         try:
-            for batch in judged.iter_batches(batch_size=None, batch_format="pyarrow"):
-                for row in batch.to_pylist():
-                    sample, verdict = _split(row)
-                    shards.add(sample, verdict)
-                    outcomes[verdict["outcome"]] += 1
-                    tokens += sample["num_tokens"]
-                    stage.advance(1, f"{outcomes[Outcome.PASSED]} passed")
+            for row in rows_of(judged):
+                sample, verdict = _split(row)
+                shards.add(sample, verdict)
+                outcomes[verdict["outcome"]] += 1
+                stage.advance(1, f"{outcomes[Outcome.PASSED]} passed")
         except RayError as error:
             raise _cause(error, title) from error
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import ray
 from ray.data import DataContext
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from haloforge.config import Settings
 from haloforge.data.chat import end_of_turn_ids
@@ -156,6 +157,8 @@ def _connect(settings: Settings, report: Report) -> bool:
         raise ResourceError(f"no Ray at {address or 'this machine'}: {reason}") from error
     DataContext.get_current().enable_progress_bars = False
     DataContext.get_current().print_on_execution_start = False
+    # Each report of a stage's metrics costs a third of a second of CPU; every 5 s is too often.
+    StreamingExecutor.UPDATE_METRICS_INTERVAL_S = 30.0
     where = f"http://{context.dashboard_url}" if context.dashboard_url else "not available"
     report.say(f"Ray dashboard: {where} (its token: ray get-auth-token)")
     report.say(f"Ray and engine logs: {_log_folder()}")

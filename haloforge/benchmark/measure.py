@@ -13,6 +13,7 @@ from haloforge.config import Settings, save_settings
 from haloforge.data.problems import prompts_digest, read_problems
 from haloforge.errors import InfraError, InputError
 from haloforge.model.adapter import installed_versions
+from haloforge.model.card import add_results
 from haloforge.model.policy import Policy
 from haloforge.rollout.settings import Sampling, sampling_of
 from haloforge.sampling import sample_and_judge
@@ -81,6 +82,8 @@ def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = Fals
     sample_and_judge(session, policy, problems, chosen.samples, sampling, run, 0, output, title)
     result = score(policy, problems, list(read_judged(output)), settings)
     write_atomic(output / "results.json", json.dumps(_as_json(result), indent=2) + "\n")
+    if policy.adapter is not None:
+        add_results(policy.adapter, _title(result), {m: str(e) for m, e in result.measures.items()})
     return result
 
 
@@ -157,6 +160,16 @@ def score(
             "prompts": chosen.prompts,
             "seed": settings.seed,
         },
+    )
+
+
+def _title(result: Result) -> str:
+    """What was measured, for the model card."""
+    source = Path(result.settings["prompts"]).name
+    missing = "" if result.complete else f" Incomplete: {result.infra_errors} samples were lost."
+    return (
+        f"{result.problems} problems of `{source}`, {result.samples} samples each at temperature "
+        f"{result.settings['temperature']:g}; mean over problems with its 95% interval.{missing}"
     )
 
 

@@ -16,6 +16,9 @@ class Estimate:
     high: float
     problems: int
 
+    def __str__(self) -> str:
+        return f"{self.mean:.1%} [{self.low:.1%}, {self.high:.1%}]"
+
 
 def pass_at_k(num_samples: int, num_right: int, k: int) -> float:
     """Chance that one of `k` samples is right: 1 - C(n-c, k) / C(n, k) (Chen et al. 2021).

@@ -3,12 +3,6 @@
 from collections.abc import Mapping
 
 from haloforge.benchmark.measure import Result
-from haloforge.benchmark.passk import Estimate
-
-
-def estimate_text(estimate: Estimate) -> str:
-    """Mean and 95% interval, in percent."""
-    return f"{estimate.mean:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
 
 
 def results_table(results: Mapping[str, Result]) -> str:
@@ -18,7 +12,7 @@ def results_table(results: Mapping[str, Result]) -> str:
     cells = [["measure", *names]]
     for measure in measures:
         row = [results[name].measures.get(measure) for name in names]
-        cells.append([measure, *(estimate_text(e) if e else "not measured" for e in row)])
+        cells.append([measure, *(str(e) if e else "not measured" for e in row)])
     widths = [max(len(row[column]) for row in cells) for column in range(len(names) + 1)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -23,9 +23,14 @@ class EnginePool:
     """Engines started once; `set_policy` gives all of them the weights to sample from next."""
 
     def __init__(
-        self, engines: Sequence[ActorHandle], facts: Sequence[dict[str, Any]], seconds: float
+        self,
+        engines: Sequence[ActorHandle],
+        facts: Sequence[dict[str, Any]],
+        max_num_seqs: int,
+        seconds: float,
     ) -> None:
         self.engines = list(engines)
+        self.max_num_seqs = max_num_seqs
         self.kind: str = facts[0]["kind"]
         self.pids: list[int] = [fact["pid"] for fact in facts]
         self.start_seconds = seconds
@@ -60,7 +65,7 @@ class EnginePool:
             engines.append(actor.remote(spec))
         started = [engine.start.remote(base.digest) for engine in engines]
         facts = call(started, "an engine could not start", settings.start_timeout_s)
-        return cls(engines, facts, time.monotonic() - began)
+        return cls(engines, facts, settings.max_num_seqs, time.monotonic() - began)
 
     def set_policy(self, policy: Policy) -> float:
         """All engines drain and take `policy`; returns the seconds the slowest swap took."""

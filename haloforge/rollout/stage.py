@@ -1,6 +1,6 @@
 """The rollout stage of Ray Data: an async proxy that streams requests through the engines."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
@@ -8,6 +8,10 @@ from ray.actor import ActorHandle
 
 from haloforge.rollout.pool import EngineClient, EnginePool
 from haloforge.rollout.settings import Sampling
+
+# Requests sent, over those that the engines compute at once: one is always waiting there when
+# another ends, so that no step of the engine runs below its full batch.
+_WAITING = 1.5
 
 
 class Rollout:
@@ -31,18 +35,25 @@ class Rollout:
         return {**row, **answer, "sampling": self._sampling_text}
 
 
+def rows_of(dataset: ray.data.Dataset) -> Iterator[dict[str, Any]]:
+    """The rows of `dataset` as they come, in any order, block by block."""
+    for bundle in dataset.iter_internal_ref_bundles():
+        for block in bundle.blocks:
+            yield from ray.get(block.ref).to_pylist()
+
+
 def rollout_stage(
     requests: ray.data.Dataset,
     pool: EnginePool,
     prompts: ray.ObjectRef,
     sampling: Sampling,
-    in_flight: int,
 ) -> ray.data.Dataset:
-    """One sample a request, in the order they finish, with `in_flight` requests under way.
+    """One sample a request, in the order they finish.
 
     `prompts` refers to a dict from problem_id to token ids. `requests` holds one row a block: a
     block is passed on only when all its rows are done, so that one slow answer would hold the rest.
     """
+    in_flight = len(pool.engines) * int(pool.max_num_seqs * _WAITING)
     return requests.map(
         Rollout,
         fn_constructor_args=(pool.engines, prompts, sampling),

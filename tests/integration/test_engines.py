@@ -115,7 +115,9 @@ with Session(settings) as session:
 """
 
 
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "ending", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_nothing_is_left_when_the_driver_ends(tiny_model: Path, ending: signal.Signals) -> None:
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(tiny_model)],

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 SAMPLES = 4
-PROBLEMS = 48
+PROBLEMS = 96
 MAX_TOKENS = 128
 MAX_NUM_SEQS = 64
 MAX_MODEL_LEN = 1024
@@ -36,7 +36,7 @@ def ours() -> float:
     from haloforge.config import load_settings
     from haloforge.data.chat import render_prompt
     from haloforge.rollout.settings import Sampling
-    from haloforge.rollout.stage import rollout_stage
+    from haloforge.rollout.stage import rollout_stage, rows_of
     from haloforge.session import Session
 
     flags = {
@@ -63,12 +63,8 @@ def ours() -> float:
                 pool,
                 ray.put(ids),
                 sampling,
-                MAX_NUM_SEQS,
             )
-            tokens = sum(
-                sum(batch["num_tokens"].to_pylist())
-                for batch in stage.iter_batches(batch_size=None, batch_format="pyarrow")
-            )
+            tokens = sum(row["num_tokens"] for row in rows_of(stage))
             return tokens / (time.monotonic() - began)
 
         run(16)
