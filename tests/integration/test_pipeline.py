@@ -32,7 +32,7 @@ def toy(folder: Path) -> list[str]:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return str(path)
 
-    answers = [
+    answers: list[dict[str, object]] = [
         {
             "messages": [
                 {"role": "user", "content": problem(n)["prompt"]},
