@@ -7,11 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
-from haloforge.benchmark.measure import Result, benchmark, check_k
+from haloforge.benchmark.measure import Result, benchmark
 from haloforge.config import Settings
-from haloforge.data.problems import read_problems
-from haloforge.errors import InputError
 from haloforge.model.adapter import installed_versions
+from haloforge.preflight import check_pipeline
 from haloforge.raft.cycle import raft
 from haloforge.session import Session
 from haloforge.sft import sft
@@ -27,8 +26,7 @@ def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
     A stage that has ended is not repeated; `summary.json` holds the measures and seconds. Raises
     InputError where problems to train on are among those to measure on, and what the stages raise.
     """
-    check_k(settings.benchmark)
-    _refuse_overlap(settings)
+    check_pipeline(settings)
     output = Path(settings.output)
     seconds: dict[str, float] = {}
     results: dict[str, Result] = {}
@@ -63,19 +61,3 @@ def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
         }
         write_atomic(output / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return results
-
-
-def _refuse_overlap(settings: Settings) -> None:
-    """No problem may be both trained on and measured on, nor two variants of one."""
-
-    def groups(source: str) -> dict[str, str]:
-        problems = read_problems(source, settings.language)
-        return {problem.group or problem.problem_id: problem.problem_id for problem in problems}
-
-    trained = groups(settings.raft.prompts)
-    both = sorted(groups(settings.benchmark.prompts).keys() & trained.keys())
-    if both:
-        raise InputError(
-            f"problem '{trained[both[0]]}' is in raft.prompts and in benchmark.prompts"
-            f" ({len(both)} such in all): a model must not be measured on what it trained on"
-        )

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from haloforge.benchmark.passk import Estimate, estimate, pass_at_k
-from haloforge.benchmark.settings import BenchmarkSettings
 from haloforge.config import Settings, save_settings
 from haloforge.data.problems import prompts_digest, read_problems
-from haloforge.errors import InfraError, InputError
+from haloforge.errors import InfraError
 from haloforge.model.adapter import installed_versions
 from haloforge.model.card import add_results
 from haloforge.model.policy import Policy
@@ -59,11 +58,10 @@ class _Counts:
 def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = False) -> Result:
     """Measures `policy` on `benchmark.prompts` and writes samples and `results.json` to `output`.
 
-    Raises InputError where a k exceeds the number of samples.
+    Raises what `sample_and_judge` raises, and InputError where `output` holds another run.
     """
     settings = session.settings
     chosen = settings.benchmark
-    check_k(chosen)
     problems = read_problems(chosen.prompts, settings.language, chosen.limit)
     sampling = benchmark_sampling(settings)
     identity = {
@@ -92,16 +90,6 @@ def default_output(policy: Policy) -> Path:
     if policy.adapter is not None:
         return policy.adapter.with_name(f"{policy.adapter.name}_benchmark")
     return Path("models") / "benchmark" / policy.base.public_id.replace("/", "--")
-
-
-def check_k(settings: BenchmarkSettings) -> None:
-    """Refuses a k that has no unbiased estimate from the samples there will be."""
-    for k in settings.k:
-        if not 1 <= k <= settings.samples:
-            raise InputError(
-                f"k={k} cannot be estimated from {settings.samples} samples a problem: "
-                "raise --samples or lower --k"
-            )
 
 
 def benchmark_sampling(settings: Settings) -> Sampling:

@@ -26,6 +26,9 @@ def benchmark_group() -> None:
 def run(output: Path | None, fresh: bool, **options: Any) -> None:
     """compile@k and pass@k with 95% intervals; greedy where --samples is 1."""
     settings = settings_of(**options)
+    from haloforge.preflight import check_benchmark
+
+    check_benchmark(settings)
     from haloforge.benchmark.measure import benchmark, default_output
     from haloforge.report.tables import results_table
     from haloforge.session import Session

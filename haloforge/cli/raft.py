@@ -33,6 +33,9 @@ def raft_group() -> None:
 def train(fresh: bool, **options: Any) -> None:
     """Samples, judges, selects, trains, and again; OUTPUT/cycle_N_final is the last adapter."""
     settings = settings_of(**options)
+    from haloforge.preflight import check_raft
+
+    check_raft(settings)
     from haloforge.raft.cycle import raft
     from haloforge.session import Session
 

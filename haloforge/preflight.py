@@ -1,0 +1,70 @@
+"""What can be checked before Ray starts: inputs that are wrong are refused within a second."""
+
+import os
+from collections.abc import Sequence
+
+from haloforge.config import Settings
+from haloforge.data.problems import read_problems
+from haloforge.data.sft import read_sft
+from haloforge.errors import InputError
+from haloforge.model.bases import check_name
+from haloforge.schema import Problem
+from haloforge.verify.toolchains import require, select
+
+
+def check_sft(settings: Settings) -> None:
+    """Raises InputError for a model or data that `sft train` cannot use."""
+    if settings.model is not None:
+        check_name(settings.model)
+    read_sft(settings.sft.data, settings.language)
+
+
+def check_raft(settings: Settings) -> None:
+    """Raises InputError for a model, checkpoint or problems that `raft train` cannot use."""
+    for name in (settings.raft.checkpoint, settings.model):
+        if name is not None:
+            check_name(name)
+    _check_problems(settings, read_problems(settings.raft.prompts, settings.language))
+
+
+def check_benchmark(settings: Settings) -> None:
+    """Raises InputError for a model, problems or k that `benchmark run` cannot use."""
+    if settings.model is not None:
+        check_name(settings.model)
+    chosen = settings.benchmark
+    for k in chosen.k:
+        if not 1 <= k <= chosen.samples:
+            raise InputError(
+                f"k={k} cannot be estimated from {chosen.samples} samples a problem: "
+                "raise --samples or lower --k"
+            )
+    _check_problems(settings, read_problems(chosen.prompts, settings.language))
+
+
+def check_pipeline(settings: Settings) -> None:
+    """All of these; and no problem may be both trained on and measured on, nor variants of one."""
+    check_sft(settings)
+    check_raft(settings)
+    check_benchmark(settings)
+
+    def groups(source: str) -> dict[str, str]:
+        problems = read_problems(source, settings.language)
+        return {problem.group or problem.problem_id: problem.problem_id for problem in problems}
+
+    trained = groups(settings.raft.prompts)
+    both = sorted(groups(settings.benchmark.prompts).keys() & trained.keys())
+    if both:
+        raise InputError(
+            f"problem '{trained[both[0]]}' is in raft.prompts and in benchmark.prompts "
+            f"({len(both)} such in all): a model must not be measured on what it trained on"
+        )
+
+
+def _check_problems(settings: Settings, problems: Sequence[Problem]) -> None:
+    """The toolchains that the problems name are here, where this machine is the one that judges."""
+    if settings.ray.address or os.environ.get("RAY_ADDRESS"):
+        return
+    for language in {problem.language for problem in problems}:
+        toolchain = select(settings.verify.verifier, language, None)
+        if toolchain is not None:
+            require(toolchain)
