@@ -64,7 +64,7 @@ def resolve_base(name: str) -> Base:
 
 
 def check_name(name: str) -> None:
-    """Raises InputError where `name` can be no base: not ours, no folder, not of a hub id's form."""
+    """Raises InputError where `name` can be no base: not ours, no folder, no hub id by its form."""
     folder = Path(name).expanduser()
     if name == BUNDLED or folder.is_dir():
         return
