@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -44,40 +43,41 @@ def sample_and_judge(
         if (name := sample_id(run, cycle, problem.problem_id, index))
     ]
     done = committed_ids(folder)
-    left = [request for request in requests if request["sample_id"] not in done]
-    if not left:
+    if all(request["sample_id"] in done for request in requests):
         session.report.say(f"{title}: all {len(requests)} samples are there already")
         return
-    prompts = _prompts(session, policy, problems, sampling)
+    prompts = ray.put(_prompts(session, policy, problems, sampling))
+    by_id = ray.put({problem.problem_id: problem for problem in problems})
     pool = session.engines(policy)
     place = session.placement
-    judged = verify_stage(
-        rollout_stage(
-            ray.data.from_items(left, override_num_blocks=len(left)),
-            pool,
-            ray.put(prompts),
-            sampling,
-        ),
-        ray.put({problem.problem_id: problem for problem in problems}),
-        session.settings.verify,
-        place.cpus_per_verifier,
-        place.verifiers,
-    )
     outcomes: Counter[str] = Counter()
     with (
         ShardWriter(folder) as shards,
         session.report.stage(title, len(requests), "samples") as stage,
     ):
         if done:
-            stage.advance(len(requests) - len(left), "going on")
-        try:
-            for row in rows_of(judged):
-                sample, verdict = _split(row)
-                shards.add(sample, verdict)
-                outcomes[verdict["outcome"]] += 1
-                stage.advance(1, f"{outcomes[Outcome.PASSED]} passed")
-        except RayError as error:
-            raise _cause(error, title) from error
+            stage.advance(len(done), "going on")
+        # More than one pass only where a proxy died: what it had under way is asked for again.
+        while left := [request for request in requests if request["sample_id"] not in done]:
+            samples = rollout_stage(left, pool, prompts, sampling)
+            judged = verify_stage(
+                samples,
+                by_id,
+                session.settings.verify,
+                place.cpus_per_verifier,
+                place.verifiers,
+            )
+            try:
+                for row in rows_of(judged):
+                    if row["sample_id"] in done:
+                        continue
+                    done.add(row["sample_id"])
+                    verdict = json.loads(row["verdict"])
+                    shards.add({name: row[name] for name in SAMPLE_SCHEMA.names}, verdict)
+                    outcomes[verdict["outcome"]] += 1
+                    stage.advance(1, f"{outcomes[Outcome.PASSED]} passed")
+            except RayError as error:
+                raise _cause(error, title) from error
 
 
 def _prompts(
@@ -98,11 +98,6 @@ def _prompts(
             )
         prompts[problem.problem_id] = ids
     return prompts
-
-
-def _split(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    verdict = json.loads(row["verdict"])
-    return {name: row[name] for name in SAMPLE_SCHEMA.names}, verdict
 
 
 def _cause(error: BaseException, title: str) -> HaloforgeError:

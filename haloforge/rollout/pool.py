@@ -1,7 +1,7 @@
 """The pool of engine actors that lives for a whole run."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -93,20 +93,3 @@ def call(references: list[Any], failure: str, timeout_s: float | None = None) ->
         raise InfraError(f"{failure}: its process died ({error.error_msg or error})") from error
     except GetTimeoutError as error:
         raise InfraError(f"{failure} within {timeout_s:g} s") from error
-
-
-class EngineClient:
-    """Sends each request to the engine with the fewest in flight from here."""
-
-    def __init__(self, engines: Sequence[ActorHandle]) -> None:
-        self._engines = list(engines)
-        self._in_flight = [0] * len(self._engines)
-
-    async def call(self, request: Callable[[ActorHandle], Any]) -> Any:
-        """Awaits `request(engine)` on the least busy engine."""
-        index = min(range(len(self._engines)), key=self._in_flight.__getitem__)
-        self._in_flight[index] += 1
-        try:
-            return await request(self._engines[index])
-        finally:
-            self._in_flight[index] -= 1

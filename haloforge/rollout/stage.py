@@ -1,38 +1,64 @@
-"""The rollout stage of Ray Data: an async proxy that streams requests through the engines."""
+"""The rollout stage of Ray Data: proxies that stream requests through the engines."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
+from ray.data import DataContext
 
-from haloforge.rollout.pool import EngineClient, EnginePool
+from haloforge.rollout.pool import EnginePool
 from haloforge.rollout.settings import Sampling
+from haloforge.schema import SAMPLE_SCHEMA
 
-# Requests sent, over those that the engines compute at once: one is always waiting there when
+# Requests sent, over those that an engine computes at once: one is always waiting there when
 # another ends, so that no step of the engine runs below its full batch.
 _WAITING = 1.5
+# Requests in one task of a proxy. Many, so that its window of requests seldom runs empty.
+_BLOCK_ROWS = 4096
 
 
 class Rollout:
-    """Adds a completion to each request row. Holds no model: the engines live outside Ray Data,
-    whose actor pools last one execution."""
+    """Turns requests into samples. Holds no model: the engines live outside Ray Data, whose actor
+    pools last one execution."""
 
     def __init__(
-        self, engines: Sequence[ActorHandle], prompts: ray.ObjectRef, sampling: Sampling
+        self,
+        engines: Sequence[ActorHandle],
+        prompts: ray.ObjectRef,
+        sampling: Sampling,
+        window: int,
     ) -> None:
-        self._client = EngineClient(engines)
+        self._engines = list(engines)
         self._prompts: dict[str, list[int]] = ray.get(prompts)
         self._sampling = sampling
         self._sampling_text = sampling.model_dump_json()
+        self._window = window
 
-    async def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A request row (sample_id, problem_id, cycle, index) as a row of SAMPLE_SCHEMA."""
-        prompt_ids = self._prompts[row["problem_id"]]
-        answer = await self._client.call(
-            lambda engine: engine.generate.remote(prompt_ids, self._sampling)
-        )
-        return {**row, **answer, "sampling": self._sampling_text}
+    def __call__(self, requests: pa.Table) -> Iterator[pa.Table]:
+        """Rows of `requests` (sample_id, problem_id, cycle, index) as rows of SAMPLE_SCHEMA.
+
+        Each is handed on when it is finished, whatever the others do; `window` are under way.
+        """
+        waiting = deque(requests.to_pylist())
+        in_flight = [0] * len(self._engines)
+        sent: dict[ray.ObjectRef, tuple[dict[str, Any], int]] = {}
+        while waiting or sent:
+            while waiting and len(sent) < self._window:
+                row = waiting.popleft()
+                engine = min(range(len(in_flight)), key=in_flight.__getitem__)
+                in_flight[engine] += 1
+                answer = self._engines[engine].generate.remote(
+                    self._prompts[row["problem_id"]], self._sampling
+                )
+                sent[answer] = row, engine
+            (answer, *_), _ = ray.wait(list(sent), num_returns=1)
+            row, engine = sent.pop(answer)
+            in_flight[engine] -= 1
+            sample = {**row, **ray.get(answer), "sampling": self._sampling_text}
+            yield pa.Table.from_pylist([sample], schema=SAMPLE_SCHEMA)
 
 
 def rows_of(dataset: ray.data.Dataset) -> Iterator[dict[str, Any]]:
@@ -43,24 +69,30 @@ def rows_of(dataset: ray.data.Dataset) -> Iterator[dict[str, Any]]:
 
 
 def rollout_stage(
-    requests: ray.data.Dataset,
+    requests: Sequence[dict[str, Any]],
     pool: EnginePool,
     prompts: ray.ObjectRef,
     sampling: Sampling,
 ) -> ray.data.Dataset:
-    """One sample a request, in the order they finish.
+    """One sample a request, each in a block of its own, in the order they finish.
 
-    `prompts` refers to a dict from problem_id to token ids. `requests` holds one row a block: a
-    block is passed on only when all its rows are done, so that one slow answer would hold the rest.
+    `prompts` refers to a dict from problem_id to token ids. A proxy that dies and is started again
+    may hand on a sample twice or not at all, since that order is not the same twice: whoever
+    consumes the samples counts them by `sample_id`.
     """
-    in_flight = len(pool.engines) * int(pool.max_num_seqs * _WAITING)
-    return requests.map(
+    proxies = len(pool.engines)
+    blocks = min(len(requests), max(proxies, -(-len(requests) // _BLOCK_ROWS)))
+    window = int(pool.max_num_seqs * _WAITING)
+    context = DataContext.get_current()
+    context.target_max_block_size = 1  # bytes: a block ends after each row
+    # By default a task rests while two of its blocks wait to be fetched, which is done ten times a
+    # second at best; this bounds what waits for verification to one window a proxy.
+    context._max_num_blocks_in_streaming_gen_buffer = window
+    return ray.data.from_items(list(requests), override_num_blocks=blocks).map_batches(
         Rollout,
-        fn_constructor_args=(pool.engines, prompts, sampling),
-        compute=ray.data.ActorPoolStrategy(
-            size=1,
-            max_tasks_in_flight_per_actor=in_flight,
-            max_concurrent_calls_per_actor=in_flight,
-        ),
+        fn_constructor_args=(pool.engines, prompts, sampling, window),
+        compute=ray.data.ActorPoolStrategy(size=proxies),
+        batch_size=None,
+        batch_format="pyarrow",
         num_cpus=0,
     )

@@ -59,7 +59,7 @@ def ours() -> float:
             rows = [{"sample_id": name, "problem_id": name, "cycle": 0, "index": 0} for name in ids]
             began = time.monotonic()
             stage = rollout_stage(
-                ray.data.from_items(rows, override_num_blocks=len(rows)),
+                rows,
                 pool,
                 ray.put(ids),
                 sampling,
