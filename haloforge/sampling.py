@@ -59,9 +59,9 @@ def sample_and_judge(
             stage.advance(len(done), "going on")
         # More than one pass only where a proxy died: what it had under way is asked for again.
         while left := [request for request in requests if request["sample_id"] not in done]:
-            samples = rollout_stage(left, pool, prompts, sampling)
+            before = len(done)
             judged = verify_stage(
-                samples,
+                rollout_stage(left, pool, prompts, sampling),
                 by_id,
                 session.settings.verify,
                 place.cpus_per_verifier,
@@ -78,6 +78,8 @@ def sample_and_judge(
                     stage.advance(1, f"{outcomes[Outcome.PASSED]} passed")
             except RayError as error:
                 raise _cause(error, title) from error
+            if len(done) == before:
+                raise InfraError(f"{title} stopped: {len(left)} requests brought no sample")
 
 
 def _prompts(
