@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from haloforge.errors import InfraError, ResourceError
+from haloforge.rollout.cpu_sampler import CPU_SAMPLER_VARIABLE
 from haloforge.rollout.engine import FENCE_LINE, Completion, EngineSpec, block_is_open
 from haloforge.rollout.lifetime import BIND_VARIABLE
 from haloforge.rollout.settings import Sampling
@@ -24,6 +25,7 @@ class VllmEngine:
         if on_cpu:
             # vLLM's own binding leaves a core out, which costs a third on two cores.
             os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, spec.cores))
+            os.environ[CPU_SAMPLER_VARIABLE] = "1"
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
