@@ -16,49 +16,39 @@ from haloforge.schema import SAMPLE_SCHEMA
 # Requests sent, over those that an engine computes at once: one is always waiting there when
 # another ends, so that no step of the engine runs below its full batch.
 _WAITING = 1.5
-# Requests in one task of a proxy. Many, so that its window of requests seldom runs empty.
+# Requests in one proxy. Many, so that its window of requests seldom runs empty.
 _BLOCK_ROWS = 4096
 
 
-class Rollout:
-    """Turns requests into samples. Holds no model: the engines live outside Ray Data, whose actor
-    pools last one execution."""
+def rollout(
+    requests: pa.Table,
+    engines: Sequence[ActorHandle],
+    prompts: ray.ObjectRef,
+    sampling: Sampling,
+    window: int,
+) -> Iterator[pa.Table]:
+    """Rows of `requests` (sample_id, problem_id, cycle, index) as rows of SAMPLE_SCHEMA.
 
-    def __init__(
-        self,
-        engines: Sequence[ActorHandle],
-        prompts: ray.ObjectRef,
-        sampling: Sampling,
-        window: int,
-    ) -> None:
-        self._engines = list(engines)
-        self._prompts: dict[str, list[int]] = ray.get(prompts)
-        self._sampling = sampling
-        self._sampling_text = sampling.model_dump_json()
-        self._window = window
-
-    def __call__(self, requests: pa.Table) -> Iterator[pa.Table]:
-        """Rows of `requests` (sample_id, problem_id, cycle, index) as rows of SAMPLE_SCHEMA.
-
-        Each is handed on when it is finished, whatever the others do; `window` are under way.
-        """
-        waiting = deque(requests.to_pylist())
-        in_flight = [0] * len(self._engines)
-        sent: dict[ray.ObjectRef, tuple[dict[str, Any], int]] = {}
-        while waiting or sent:
-            while waiting and len(sent) < self._window:
-                row = waiting.popleft()
-                engine = min(range(len(in_flight)), key=in_flight.__getitem__)
-                in_flight[engine] += 1
-                answer = self._engines[engine].generate.remote(
-                    self._prompts[row["problem_id"]], self._sampling
-                )
-                sent[answer] = row, engine
-            (answer, *_), _ = ray.wait(list(sent), num_returns=1)
-            row, engine = sent.pop(answer)
-            in_flight[engine] -= 1
-            sample = {**row, **ray.get(answer), "sampling": self._sampling_text}
-            yield pa.Table.from_pylist([sample], schema=SAMPLE_SCHEMA)
+    A proxy: it holds no model, for the engines outlive the data set. Each sample is handed on when
+    it is finished, whatever the others do; `window` requests are under way.
+    """
+    token_ids: dict[str, list[int]] = ray.get(prompts)
+    shape = sampling.model_dump_json()
+    waiting = deque(requests.to_pylist())
+    in_flight = [0] * len(engines)
+    sent: dict[ray.ObjectRef, tuple[dict[str, Any], int]] = {}
+    while waiting or sent:
+        while waiting and len(sent) < window:
+            row = waiting.popleft()
+            engine = min(range(len(in_flight)), key=in_flight.__getitem__)
+            in_flight[engine] += 1
+            answer = engines[engine].generate.remote(token_ids[row["problem_id"]], sampling)
+            sent[answer] = row, engine
+        (answer, *_), _ = ray.wait(list(sent), num_returns=1)
+        row, engine = sent.pop(answer)
+        in_flight[engine] -= 1
+        sample = {**row, **ray.get(answer), "sampling": shape}
+        yield pa.Table.from_pylist([sample], schema=SAMPLE_SCHEMA)
 
 
 def rows_of(dataset: ray.data.Dataset) -> Iterator[dict[str, Any]]:
@@ -78,7 +68,8 @@ def rollout_stage(
 
     `prompts` refers to a dict from problem_id to token ids. A proxy that dies and is started again
     may hand on a sample twice or not at all, since that order is not the same twice: whoever
-    consumes the samples counts them by `sample_id`.
+    consumes the samples counts them by `sample_id`. Proxies are tasks, not actors: a worker of Ray
+    that is there already runs them, where a new one costs three seconds of a laptop's two cores.
     """
     proxies = len(pool.engines)
     blocks = min(len(requests), max(proxies, -(-len(requests) // _BLOCK_ROWS)))
@@ -89,9 +80,14 @@ def rollout_stage(
     # second at best; this bounds what waits for verification to one window a proxy.
     context._max_num_blocks_in_streaming_gen_buffer = window
     return ray.data.from_items(list(requests), override_num_blocks=blocks).map_batches(
-        Rollout,
-        fn_constructor_args=(pool.engines, prompts, sampling, window),
-        compute=ray.data.ActorPoolStrategy(size=proxies),
+        rollout,
+        fn_kwargs={
+            "engines": pool.engines,
+            "prompts": prompts,
+            "sampling": sampling,
+            "window": window,
+        },
+        compute=ray.data.TaskPoolStrategy(size=proxies),
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=0,

@@ -68,6 +68,8 @@ def test_what_a_killed_proxy_loses_can_be_asked_for_again(pool: EnginePool) -> N
 
 
 def kill_a_proxy() -> int:
-    proxies = [p for p in family(psutil.Process().pid) if "MapWorker" in " ".join(p.cmdline())]
+    proxies = [
+        p for p in family(psutil.Process().pid) if "MapBatches(rollout)" in " ".join(p.cmdline())
+    ]
     proxies[0].kill()
     return proxies[0].pid
