@@ -5,12 +5,26 @@ from typing import Any
 
 from haloforge.rollout.settings import Sampling
 
+HELD_BACK = -1
+
 
 class SleepingEngine:
-    """Answers after as many milliseconds as the prompt's first token says."""
+    """Answers after as many milliseconds as the prompt's first token says.
+
+    `HELD_BACK` waits until `release` is called.
+    """
+
+    def __init__(self) -> None:
+        self._released = asyncio.Event()
+
+    async def release(self) -> None:
+        self._released.set()
 
     async def generate(self, prompt_ids: list[int], sampling: Sampling) -> dict[str, Any]:
-        await asyncio.sleep(prompt_ids[0] / 1000)
+        if prompt_ids[0] == HELD_BACK:
+            await self._released.wait()
+        else:
+            await asyncio.sleep(prompt_ids[0] / 1000)
         return {
             "completion": f"slept {prompt_ids[0]}",
             "num_tokens": 1,

@@ -97,7 +97,8 @@ def test_an_engine_s_processes_end_with_their_owner(
 ) -> None:
     pool = start(policies[0], SETTINGS)
     processes = family(pool.pids[0])
-    assert "VLLM::EngineCore" in names(processes)
+    # Its core and its worker, each with torch in memory. Their titles are not set on every machine.
+    assert sum(process.memory_info().rss > 200 * 2**20 for process in processes[1:]) == 2
     processes[0].kill()
     assert wait_until(lambda: not living(processes), 15), names(processes)
 
@@ -128,8 +129,7 @@ def test_nothing_is_left_when_the_driver_ends(tiny_model: Path, ending: signal.S
     assert driver.stdout is not None
     assert driver.stdout.readline() == "engines are up\n"
     processes = family(driver.pid)
-    running = names(processes)
-    assert "VLLM::EngineCore" in running and "raylet" in running
+    assert "ray::EngineActor" in names(processes) and "raylet" in names(processes)
     driver.send_signal(ending)
     driver.wait(30)
     assert wait_until(lambda: not living(processes), 30), names(processes)

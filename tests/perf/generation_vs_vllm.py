@@ -2,7 +2,8 @@
 
 Both sides: the same prompts, sampling, thread binding, sequences in flight and cache; each warmed
 up; start-up apart. They alternate (ours, reference, ours, reference) and the better of two counts,
-so that a machine that slows down meanwhile does not favour one. Prints one line of JSON.
+so that a machine that slows down meanwhile does not favour one. Ours draws tokens with
+`haloforge.rollout.cpu_sampler`, the reference as vLLM does. Prints one line of JSON.
 """
 
 import json
@@ -106,7 +107,9 @@ def reference() -> float:
 def measured(side: str) -> float:
     """One side in a process of its own, so that neither inherits threads or caches."""
     command = [sys.executable, "-m", "tests.perf.generation_vs_vllm", side]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
     value = float(done.stdout.splitlines()[-1])
     print(f"  {side}: {value:.0f} tokens/s", file=sys.stderr, flush=True)
     return value
