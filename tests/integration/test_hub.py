@@ -43,6 +43,12 @@ class StandInHub(BaseHTTPRequestHandler):
             files = [{"rfilename": file.name} for file in self.folder.iterdir()]
             facts = {"id": NAME, "sha": REVISION, "siblings": files}
             self._send(json.dumps(facts).encode(), with_body)
+        elif path == f"/api/models/{NAME}/tree/{REVISION}":
+            tree = [
+                {"type": "file", "path": f.name, "size": f.stat().st_size, "oid": REVISION}
+                for f in self.folder.iterdir()
+            ]
+            self._send(json.dumps(tree).encode(), with_body)
         elif path.startswith(f"/{NAME}/resolve/") and wanted.is_file():
             self._send(wanted.read_bytes(), with_body)
         else:
