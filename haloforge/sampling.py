@@ -1,7 +1,6 @@
 """Streams problems through engines and verifiers, and commits each sample with its verdict."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,7 +49,8 @@ def sample_and_judge(
     by_id = ray.put({problem.problem_id: problem for problem in problems})
     pool = session.engines(policy)
     place = session.placement
-    outcomes: Counter[str] = Counter()
+    tested = any(problem.judge != "compile" for problem in problems)
+    good = 0
     with (
         ShardWriter(folder) as shards,
         session.report.stage(title, len(requests), "samples") as stage,
@@ -74,8 +74,8 @@ def sample_and_judge(
                     done.add(row["sample_id"])
                     verdict = json.loads(row["verdict"])
                     shards.add({name: row[name] for name in SAMPLE_SCHEMA.names}, verdict)
-                    outcomes[verdict["outcome"]] += 1
-                    stage.advance(1, f"{outcomes[Outcome.PASSED]} passed")
+                    good += verdict["outcome"] == Outcome.PASSED if tested else verdict["compiled"]
+                    stage.advance(1, f"{good} passed" if tested else f"{good} compile")
             except RayError as error:
                 raise _cause(error, title) from error
             if len(done) == before:

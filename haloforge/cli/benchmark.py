@@ -29,14 +29,19 @@ def run(output: Path | None, fresh: bool, **options: Any) -> None:
     from haloforge.preflight import check_benchmark
 
     check_benchmark(settings)
-    from haloforge.benchmark.measure import benchmark, default_output
+    from haloforge.benchmark.measure import benchmark, benchmark_sampling, default_output
     from haloforge.report.tables import results_table
     from haloforge.session import Session
 
     with Session(settings) as session:
         policy = session.policy(None)
         folder = output or default_output(policy)
-        session.report.say(f"benchmark: {settings.benchmark} into {folder}")
+        chosen, sampling = settings.benchmark, benchmark_sampling(settings)
+        session.report.say(
+            f"benchmark: {chosen.prompts}, {chosen.samples} samples a problem, "
+            f"k {','.join(map(str, chosen.k))}, temperature {sampling.temperature:g}, "
+            f"at most {sampling.max_tokens} tokens, into {folder}"
+        )
         result = benchmark(session, policy, folder, fresh)
     click.echo(results_table({policy.name: result}))
     click.echo(f"Samples, verdicts and results.json: {folder}")

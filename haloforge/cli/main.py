@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 
 import click
 
@@ -54,9 +55,9 @@ def _quiet_libraries() -> None:
     defaults = {
         "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "false",
-        "DS_LOG_LEVEL": "error",
     }
     if not sys.stderr.isatty():
         defaults["TQDM_DISABLE"] = "1"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    warnings.simplefilter("ignore", FutureWarning)  # of libraries about each other

@@ -1,5 +1,6 @@
 """`halo-forge model`."""
 
+import os
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ def model_group() -> None:
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="A new folder.")
 def merge(model: str, output: Path) -> None:
     """Writes an adapter and its base as one plain model folder."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # PEFT asks DeepSpeed, which asks for a GPU
     from haloforge.errors import InputError
     from haloforge.model.policy import resolve_policy
 

@@ -89,6 +89,10 @@ class _Run:
             f"samples reach a reward of {chosen.reward_threshold:g}, {counts['share_kept']:.0%} "
             f"are kept ({_list(selection.kept_outcomes)}); dropped: {_list(selection.dropped)}"
         )
+        if all(problem.judge == "compile" for problem in self.problems):
+            self.session.report.say(
+                f"raft cycle {cycle}: correctness was not measured: no problem has tests"
+            )
         if not selection.kept:
             raise HaloforgeError(
                 f"raft cycle {cycle}: no sample is good enough to learn from; lower "

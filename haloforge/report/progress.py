@@ -46,8 +46,11 @@ class Stage:
             )
         elif now - self._told >= _PLAIN_SECONDS:
             self._told = now
-            left = _duration((self._total - self._done) / rate) if rate else "?"
-            self._line(f"{rate:.2g} {self._unit}/s, {left} left")
+            if rate:
+                left = _duration((self._total - self._done) / rate)
+                self._line(f"{rate:.2g} {self._unit}/s, {left} left")
+            else:
+                self._line(f"{_duration(now - self._began)} so far")
 
     def _rate(self, now: float) -> float:
         self._recent.append((now, self._done))
