@@ -4,9 +4,11 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
+from haloforge.benchmark.compare import differences
 from haloforge.benchmark.measure import Result, benchmark
 from haloforge.config import Settings
 from haloforge.model.adapter import installed_versions
@@ -53,6 +55,16 @@ def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
         )
         summary = {
             **{name: {m: asdict(e) for m, e in r.measures.items()} for name, r in results.items()},
+            **{
+                f"{later}_minus_{earlier}": {
+                    measure: asdict(difference)
+                    for measure, difference in differences(results[later], results[earlier]).items()
+                }
+                for earlier, later in combinations(results, 2)
+            },
+            "trivial_rate": {name: r.shares["trivial"] for name, r in results.items()},
+            "shares": {name: r.shares for name, r in results.items()},
+            "samples_digest": {name: r.samples_digest for name, r in results.items()},
             "seconds": {name: round(value, 1) for name, value in seconds.items()},
             "engine_starts": session.engine_starts,
             "engine_start_seconds": round(session.seconds_starting, 1),

@@ -16,10 +16,15 @@ from haloforge.model.card import add_results
 from haloforge.model.policy import Policy
 from haloforge.rollout.settings import Sampling, sampling_of
 from haloforge.sampling import sample_and_judge
-from haloforge.schema import Outcome, Problem
+from haloforge.schema import Outcome, Problem, digest
 from haloforge.session import Session
 from haloforge.store.run import open_run, write_atomic
 from haloforge.store.shards import Judged, read_judged
+from haloforge.verify.extract import extract
+from haloforge.verify.toolchains import default_language, select
+from haloforge.verify.trivial import is_trivial
+
+SHARES = ("no_code", "cut_off", "timed_out", "trivial")
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,11 @@ class Result:
     """One model on one set of problems.
 
     `measures` maps compile_rate (the mean over problems of the share of samples that compile),
-    compile@k and, where problems have tests, pass@k to estimates over problems. `infra_errors`
-    counts samples lost to failures of ours: they are left out, and make the result incomplete.
+    compile@k and, where problems have tests, pass@k to estimates over problems; `values` holds
+    what each problem gave, and `groups` which problems are variants of one. `shares` are fractions
+    of the judged samples that had no code, were cut off at the token limit, timed out, or were
+    trivial. `infra_errors` counts samples lost to failures of ours: they are left out, and make the
+    result incomplete. `samples_digest` changes with any sample's identity or text.
     """
 
     model: str
@@ -36,8 +44,12 @@ class Result:
     problems: int
     samples: int
     measures: dict[str, Estimate]
+    values: dict[str, dict[str, float]] = field(repr=False)
+    groups: dict[str, str] = field(repr=False)
+    shares: dict[str, float]
     outcomes: dict[str, int]
     infra_errors: int
+    samples_digest: str
     settings: dict[str, Any] = field(repr=False)
 
     @property
@@ -104,51 +116,81 @@ def score(
     policy: Policy, problems: Sequence[Problem], judged: Sequence[Judged], settings: Settings
 ) -> Result:
     """The measures of judged samples. Problems without tests count for compiling alone."""
+    by_id = {problem.problem_id: problem for problem in problems}
     counts = {problem.problem_id: _Counts() for problem in problems}
     outcomes: Counter[str] = Counter()
+    shares: Counter[str] = Counter(dict.fromkeys(SHARES, 0))
     for row in judged:
-        outcomes[row.verdict["outcome"]] += 1
-        if row.verdict["outcome"] == Outcome.INFRA_ERROR:
+        outcome = row.verdict["outcome"]
+        outcomes[outcome] += 1
+        if outcome == Outcome.INFRA_ERROR:
             continue
-        count = counts[row.verdict["problem_id"]]
+        problem = by_id[row.verdict["problem_id"]]
+        count = counts[problem.problem_id]
         count.judged += 1
         count.compiled += row.verdict["compiled"]
-        count.passed += row.verdict["outcome"] == Outcome.PASSED
+        count.passed += outcome == Outcome.PASSED
+        shares["no_code"] += outcome == Outcome.NO_CODE
+        shares["cut_off"] += row.sample["finish_reason"] == "length"
+        shares["timed_out"] += outcome == Outcome.TIMEOUT
+        shares["trivial"] += outcome != Outcome.PASSED and _is_trivial(row, problem, settings)
     tested = [problem for problem in problems if problem.judge != "compile"]
     chosen = settings.benchmark
-    measures: dict[str, Estimate] = {}
+    groups = {problem.problem_id: problem.group or problem.problem_id for problem in problems}
+    values: dict[str, dict[str, float]] = {}
 
     def add(name: str, over: Sequence[Problem], least: int, value: Any) -> None:
-        """The measure `name` over the problems that have `least` judged samples."""
-        kept = [problem for problem in over if counts[problem.problem_id].judged >= least]
+        """The measure `name` of the problems that have `least` judged samples."""
+        ids = [problem.problem_id for problem in over]
+        kept = {name: value(counts[name]) for name in ids if counts[name].judged >= least}
         if kept:
-            measures[name] = estimate(
-                [value(counts[problem.problem_id]) for problem in kept],
-                [problem.group or problem.problem_id for problem in kept],
-                chosen.resamples,
-                settings.seed,
-            )
+            values[name] = kept
 
     add("compile_rate", problems, 1, lambda c: c.compiled / c.judged)
     for k in chosen.k:
         add(f"compile@{k}", problems, k, lambda c, k=k: pass_at_k(c.judged, c.compiled, k))
         add(f"pass@{k}", tested, k, lambda c, k=k: pass_at_k(c.judged, c.passed, k))
-    if not measures:
+    if not values:
         raise InfraError("no sample could be judged; see the outcomes' diagnostics in verdicts/")
+    measures = {
+        name: estimate(
+            list(kept.values()), [groups[i] for i in kept], chosen.resamples, settings.seed
+        )
+        for name, kept in values.items()
+    }
+    number = sum(count.judged for count in counts.values())
     return Result(
         model=policy.name,
         policy=policy.digest,
         problems=len(problems),
         samples=chosen.samples,
         measures=measures,
+        values=values,
+        groups=groups,
+        shares={name: count / number for name, count in shares.items()},
         outcomes=dict(outcomes),
         infra_errors=outcomes[Outcome.INFRA_ERROR],
+        samples_digest=digest(
+            *sorted(f"{row.sample['sample_id']} {row.sample['completion']}" for row in judged)
+        ),
         settings={
             **benchmark_sampling(settings).model_dump(),
             "prompts": chosen.prompts,
             "seed": settings.seed,
+            "resamples": chosen.resamples,
         },
     )
+
+
+def _is_trivial(row: Judged, problem: Problem, settings: Settings) -> bool:
+    """Whether a sample that did not pass could have passed no test of `problem`."""
+    verifier = settings.verify.verifier
+    answer = extract(row.sample["completion"], default_language(verifier, problem.language))
+    if answer is None:
+        return False
+    toolchain = select(verifier, problem.language, answer.language)
+    reads_input = any(test.stdin.strip() for test in problem.tests)
+    return toolchain is not None and is_trivial(answer.code, toolchain.language, reads_input)
 
 
 def _title(result: Result) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over problems with its 95% interval; all three are fractions in [0, 1]."""
+    """A mean over problems with its 95% interval, in fractions; differences are in [-1, 1]."""
 
     mean: float
     low: float
@@ -36,11 +36,17 @@ def pass_at_k(num_samples: int, num_right: int, k: int) -> float:
     return float(-np.expm1(np.log1p(-k / below).sum()))
 
 
-def estimate(values: Sequence[float], groups: Sequence[str], resamples: int, seed: int) -> Estimate:
+def estimate(
+    values: Sequence[float],
+    groups: Sequence[str],
+    resamples: int,
+    seed: int,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Estimate:
     """Mean of one value a problem, with a percentile bootstrap over groups of problems.
 
     Variants of one problem share a group and are drawn together (a cluster bootstrap, Efron and
-    Tibshirani 1993). With one group the interval is [0, 1]: it says nothing.
+    Tibshirani 1993). With one group the interval is `bounds`, the values' range: it says nothing.
     """
     names = sorted(set(groups))
     index = {name: i for i, name in enumerate(names)}
@@ -51,7 +57,7 @@ def estimate(values: Sequence[float], groups: Sequence[str], resamples: int, see
         counts[index[group]] += 1
     mean = float(sums.sum() / counts.sum())
     if len(names) == 1:
-        return Estimate(mean, 0.0, 1.0, len(values))
+        return Estimate(mean, *bounds, len(values))
     means = _resampled_means(sums, counts, resamples, seed)
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(mean, float(low), float(high), len(values))
