@@ -133,3 +133,18 @@ def test_nothing_is_left_when_the_driver_ends(tiny_model: Path, ending: signal.S
     driver.send_signal(ending)
     driver.wait(30)
     assert wait_until(lambda: not living(processes), 30), names(processes)
+
+
+def test_the_cpu_sampler_finds_its_place_in_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.v1.sample.ops import topk_topp_sampler
+
+    from haloforge.rollout import cpu_sampler
+
+    place = "compiled_random_sample"
+    monkeypatch.setattr(topk_topp_sampler, place, getattr(topk_topp_sampler, place))  # to restore
+    own = getattr(topk_topp_sampler, place)
+    cpu_sampler.use_cpu_sampler()
+    assert getattr(topk_topp_sampler, place) is own  # not our engine: left alone
+    monkeypatch.setenv(cpu_sampler.CPU_SAMPLER_VARIABLE, "1")
+    cpu_sampler.use_cpu_sampler()
+    assert getattr(topk_topp_sampler, place) is cpu_sampler.draw
