@@ -13,7 +13,7 @@ ifeq ($(STACK),cpu)
 TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
 endif
 
-.PHONY: venv demo test test-all lint perf clean requirements
+.PHONY: venv demo demo-seeds study test test-all lint perf clean requirements
 
 venv: $(STAMP)
 
@@ -33,6 +33,14 @@ $(STAMP): $(PINS) pyproject.toml
 
 demo: $(STAMP)
 	$(BIN)/halo-forge pipeline --config jobs/demo.yaml
+
+# The demo with the seeds 0, 1 and 2; then the study: all problems, five cycles, three seeds. Both
+# take a seed at a time, go on where they were stopped, and skip a seed whose result is there.
+demo-seeds: $(STAMP)
+	$(BIN)/halo-forge study --config jobs/demo.yaml --output runs/demo-seeds --results jobs/results/demo
+
+study: $(STAMP)
+	$(BIN)/halo-forge study --config jobs/study.yaml --output runs/study --results jobs/results/study
 
 test: $(STAMP)
 	$(PYTEST) -m "not slow"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from haloforge.benchmark.settings import BenchmarkSettings
 from haloforge.errors import InputError
@@ -31,11 +31,16 @@ class RaySettings(BaseModel):
 
 
 class SftSettings(BaseModel):
-    """Supervised fine-tuning before RAFT; `epochs` and `learning_rate` stand in for `train`'s."""
+    """Supervised fine-tuning before RAFT; `epochs` and `learning_rate` stand in for `train`'s.
+
+    `difficulty` takes the references of these difficulties where `data` is the starter set (empty:
+    all).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: str = "starter"
+    difficulty: list[str] = []
     output: str = "models/sft"
     epochs: float | None = Field(None, gt=0)
     learning_rate: float | None = Field(None, gt=0)
@@ -43,7 +48,8 @@ class SftSettings(BaseModel):
 
 class Settings(BaseModel):
     """Everything that can be set. `model` is the base (None: chosen by what Ray sees), `language`
-    the one that problems which name none are answered in, `system` the system prompt."""
+    the one that problems which name none are answered in, `system` the system prompt, `seed` what
+    sampling, training and resampling draw from (`train.seed` can be set apart)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,6 +65,13 @@ class Settings(BaseModel):
     sft: SftSettings = SftSettings()
     raft: RaftSettings = RaftSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_seed(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and "seed" in tree and isinstance(tree.get("train", {}), dict):
+            return {**tree, "train": {"seed": tree["seed"], **tree.get("train", {})}}
+        return tree
 
 
 def load_settings(

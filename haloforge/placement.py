@@ -56,19 +56,22 @@ def place(
 
     None for `verifiers` is one a CPU, also where a CPU engine computes: its cores idle whenever it
     waits for verdicts. None for `trainers` is one a GPU
-    that engines leave over, one in all on CPUs. Raises ResourceError naming the setting to lower.
+    that engines leave over, one in all on CPUs. A single GPU is shared by one engine and one
+    trainer, half and half. Raises ResourceError naming the setting to lower.
     """
     if cluster.cpus < 1:
         raise ResourceError(f"Ray has {cluster.cpus:g} CPUs; at least 1 is needed")
     on_gpu = cluster.gpus >= 1
-    engine_gpus = tensor_parallel if on_gpu else 0
+    shared = cluster.gpus == 1 and engines * tensor_parallel == 1 and trainers in (None, 1)
+    trainer_gpus = 0.5 if shared else 1.0 if on_gpu else 0.0
+    engine_gpus = 0.5 if shared else float(tensor_parallel) if on_gpu else 0.0
     spare_gpus = cluster.gpus - engines * engine_gpus
     if trainers is None:
         trainers = max(1, int(spare_gpus)) if on_gpu else 1
-    if on_gpu and spare_gpus < trainers:
+    if on_gpu and spare_gpus < trainers * trainer_gpus:
         raise ResourceError(
-            f"{engines} engines of {engine_gpus} GPUs and {trainers} trainers of 1 need "
-            f"{engines * engine_gpus + trainers} GPUs, Ray has {cluster.gpus:g}: lower "
+            f"{engines} engines of {engine_gpus:g} GPUs and {trainers} trainers of 1 need "
+            f"{engines * engine_gpus + trainers:g} GPUs, Ray has {cluster.gpus:g}: lower "
             "rollout.engines, rollout.tensor_parallel or train.workers"
         )
     if not on_gpu and tensor_parallel > 1:
@@ -88,7 +91,7 @@ def place(
         cpus_per_verifier=cluster.cpus * _BESIDE_SHARE / verifiers,
         trainers=trainers,
         cpus_per_trainer=cluster.cpus * _BESIDE_SHARE / trainers,
-        gpus_per_trainer=1 if on_gpu else 0,
+        gpus_per_trainer=trainer_gpus,
         threads_per_trainer=max(1, cluster.local_cores // trainers),
     )
 

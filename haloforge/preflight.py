@@ -16,7 +16,7 @@ def check_sft(settings: Settings) -> None:
     """Raises InputError for a model or data that `sft train` cannot use."""
     if settings.model is not None:
         check_name(settings.model)
-    read_sft(settings.sft.data, settings.language)
+    read_sft(settings.sft.data, settings.language, difficulty=settings.sft.difficulty)
 
 
 def check_raft(settings: Settings) -> None:
@@ -24,7 +24,11 @@ def check_raft(settings: Settings) -> None:
     for name in (settings.raft.checkpoint, settings.model):
         if name is not None:
             check_name(name)
-    _check_problems(settings, read_problems(settings.raft.prompts, settings.language))
+    chosen = settings.raft
+    _check_problems(
+        settings,
+        read_problems(chosen.prompts, settings.language, chosen.limit, chosen.difficulty),
+    )
 
 
 def check_benchmark(settings: Settings) -> None:
@@ -38,7 +42,10 @@ def check_benchmark(settings: Settings) -> None:
                 f"k={k} cannot be estimated from {chosen.samples} samples a problem: "
                 "raise --samples or lower --k"
             )
-    _check_problems(settings, read_problems(chosen.prompts, settings.language))
+    _check_problems(
+        settings,
+        read_problems(chosen.prompts, settings.language, chosen.limit, chosen.difficulty),
+    )
 
 
 def check_pipeline(settings: Settings) -> None:

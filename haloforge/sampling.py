@@ -8,8 +8,10 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from haloforge.data.chat import render_prompt
+from haloforge.data.problems import answer_start
 from haloforge.errors import HaloforgeError, InfraError, InputError
 from haloforge.model.policy import Policy
+from haloforge.rollout.engine import Prompt
 from haloforge.rollout.settings import Sampling
 from haloforge.rollout.stage import rollout_stage, rows_of
 from haloforge.schema import SAMPLE_SCHEMA, Outcome, Problem, sample_id
@@ -84,21 +86,22 @@ def sample_and_judge(
 
 def _prompts(
     session: Session, policy: Policy, problems: Sequence[Problem], sampling: Sampling
-) -> dict[str, list[int]]:
-    """Token ids of each problem's prompt, by problem_id."""
+) -> dict[str, Prompt]:
+    """Each problem's prompt, by problem_id."""
     tokenizer = session.tokenizer(policy.base)
     system = session.settings.system or policy.system
     room = session.settings.rollout.max_model_len
     prompts = {}
     for problem in problems:
-        ids = render_prompt(tokenizer, problem.turns(system))
+        start = answer_start(problem)
+        ids = render_prompt(tokenizer, problem.turns(system), start)
         if len(ids) + sampling.max_tokens > room:
             raise InputError(
                 f"problem '{problem.problem_id}': its prompt of {len(ids)} tokens and "
                 f"{sampling.max_tokens} to answer exceed rollout.max_model_len={room}; raise it or "
                 "lower rollout.max_tokens"
             )
-        prompts[problem.problem_id] = ids
+        prompts[problem.problem_id] = Prompt(ids, start)
     return prompts
 
 

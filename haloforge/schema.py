@@ -36,8 +36,9 @@ class Problem(Row):
     """Something to solve, and how an answer is judged.
 
     `prompt` (one user turn) or `messages` is given, not both. `group` names the variants of one
-    problem, which never straddle a split. `reference` maps a language to a solution and is never
-    shown to the model.
+    problem, which never straddle a split. `starter_code` maps a language to how a program begins,
+    which is given to the model as the start of its answer; `reference` maps one to a solution,
+    which is part of no prompt.
     """
 
     problem_id: str
@@ -45,6 +46,7 @@ class Problem(Row):
     messages: list[Message] | None = None
     system: str | None = None
     language: str | None = None
+    starter_code: dict[str, str] = {}
     judge: Literal["compile", "stdio"] = "compile"
     tests: list[Test] = []
     limits: Limits = Limits()
@@ -88,7 +90,11 @@ class Outcome(StrEnum):
 
 
 class Sample(Row):
-    """One completion. `logprob_sum`: the sum over its tokens under the sampling policy, in nats."""
+    """One completion, with the starter code that it was given as its beginning.
+
+    `num_tokens` and `logprob_sum`, the sum of their log-probabilities under the sampling policy in
+    nats, are of the tokens that the policy wrote.
+    """
 
     sample_id: str
     problem_id: str

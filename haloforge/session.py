@@ -84,6 +84,14 @@ class Session:
             )
         return self._placement
 
+    def require_room_to_train(self) -> None:
+        """Raises ResourceError where an engine would take all memory of the GPU it shares."""
+        if 0 < self.placement.gpus_per_engine < 1 and self.settings.rollout.kv_cache_gb is None:
+            raise ResourceError(
+                "the only GPU is shared by the engine and the trainer: set rollout.kv_cache_gb, so "
+                "that the engine leaves memory to train in"
+            )
+
     def policy(self, name: str | None) -> Policy:
         """The policy called `name`; None is the base of the settings or the default one."""
         name = name or self.settings.model

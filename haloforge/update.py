@@ -54,6 +54,7 @@ def update_policy(
             place.cpus_per_trainer,
             place.threads_per_trainer,
             on_step,
+            place.gpus_per_trainer,
         )
     training = {
         "rows": len(rows),

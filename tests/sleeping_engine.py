@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from haloforge.rollout.engine import Prompt
 from haloforge.rollout.settings import Sampling
 
 HELD_BACK = -1
@@ -20,13 +21,13 @@ class SleepingEngine:
     async def release(self) -> None:
         self._released.set()
 
-    async def generate(self, prompt_ids: list[int], sampling: Sampling) -> dict[str, Any]:
-        if prompt_ids[0] == HELD_BACK:
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        if prompt.token_ids[0] == HELD_BACK:
             await self._released.wait()
         else:
-            await asyncio.sleep(prompt_ids[0] / 1000)
+            await asyncio.sleep(prompt.token_ids[0] / 1000)
         return {
-            "completion": f"slept {prompt_ids[0]}",
+            "completion": f"slept {prompt.token_ids[0]}",
             "num_tokens": 1,
             "finish_reason": "stop",
             "logprob_sum": None,

@@ -74,7 +74,7 @@ def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = Fals
     """
     settings = session.settings
     chosen = settings.benchmark
-    problems = read_problems(chosen.prompts, settings.language, chosen.limit)
+    problems = read_problems(chosen.prompts, settings.language, chosen.limit, chosen.difficulty)
     sampling = benchmark_sampling(settings)
     identity = {
         "what": "benchmark",

@@ -47,6 +47,8 @@ def estimate(
 
     Variants of one problem share a group and are drawn together (a cluster bootstrap, Efron and
     Tibshirani 1993). With one group the interval is `bounds`, the values' range: it says nothing.
+    Where all groups have one value, resampling would show no doubt at all; there the interval is as
+    wide as for a share of 0 or 1 in that many draws (Clopper and Pearson 1934).
     """
     names = sorted(set(groups))
     index = {name: i for i, name in enumerate(names)}
@@ -58,6 +60,11 @@ def estimate(
     mean = float(sums.sum() / counts.sum())
     if len(names) == 1:
         return Estimate(mean, *bounds, len(values))
+    if np.ptp(sums / counts) < 1e-12:
+        margin = 1 - 0.025 ** (1 / len(names))
+        return Estimate(
+            mean, max(bounds[0], mean - margin), min(bounds[1], mean + margin), len(values)
+        )
     means = _resampled_means(sums, counts, resamples, seed)
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(mean, float(low), float(high), len(values))

@@ -13,6 +13,7 @@ from haloforge.cli.model import model_group
 from haloforge.cli.pipeline import pipeline_command
 from haloforge.cli.raft import raft_group
 from haloforge.cli.sft import sft_group
+from haloforge.cli.study import study_command
 from haloforge.errors import HaloforgeError
 
 EPILOG = (
@@ -27,7 +28,15 @@ def cli() -> None:
     """Makes a code model better with the compiler and the tests as its teacher."""
 
 
-for command in (data_group, sft_group, raft_group, benchmark_group, model_group, pipeline_command):
+for command in (
+    data_group,
+    sft_group,
+    raft_group,
+    benchmark_group,
+    model_group,
+    pipeline_command,
+    study_command,
+):
     cli.add_command(command)
 
 

@@ -81,15 +81,18 @@ def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     return list(tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
 
-def render_prompt(tokenizer: "PreTrainedTokenizerBase", messages: list[Message]) -> list[int]:
-    """Token ids of the conversation up to where the assistant's next answer begins.
+def render_prompt(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[Message], answer_start: str = ""
+) -> list[int]:
+    """Token ids of the conversation up to the assistant's next answer, and how that begins.
 
     Training and sampling both use this, so a policy is asked just as it was trained. Whatever
     the template adds (a default system prompt, a start token) is in here.
     Raises ValueError when the template refuses the messages.
     """
     text = _render(tokenizer, messages, generation_prompt=True)
-    return _ids(tokenizer, text)
+    # Apart, as `encode_example` does it: a token never spans the two.
+    return _ids(tokenizer, text) + _ids(tokenizer, answer_start)
 
 
 def end_of_turn_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:

@@ -1,6 +1,6 @@
 """Problems to solve: the bundled starter set, and JSONL files of problems or of SFT rows."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,14 +35,18 @@ LANGUAGES = {
 
 
 def read_problems(
-    source: str, language: str | None = None, limit: int | None = None
+    source: str,
+    language: str | None = None,
+    limit: int | None = None,
+    difficulty: Collection[str] = (),
 ) -> list[Problem]:
     """The problems in `source`: `starter` (its training split), `starter/test`, or a JSONL file.
 
     A problem that names no language is asked for in `language`, if that is given; the starter set
-    in C++ by default. A prompt that repeats is one problem. `limit` takes that many problems, the
-    same ones wherever they stand in the source. Raises InputError naming file, line and
-    field of what is wrong.
+    in C++ by default. A prompt that repeats is one problem. `difficulty` takes the problems of
+    these difficulties only (all, where it is empty), and `limit` that many of them, the same ones
+    wherever they stand in the source. Raises InputError naming file, line and field of what is
+    wrong.
     """
     if language is not None and language not in LANGUAGES:
         raise InputError(f"unknown language '{language}'; known: {', '.join(LANGUAGES)}")
@@ -54,6 +58,14 @@ def read_problems(
         path = Path(source)
         problems = [_problem(row, f"{path}, line {number}") for number, row in read_jsonl(path)]
     problems = _distinct([in_language(problem, language) for problem in problems], source)
+    if difficulty:
+        known = sorted({problem.difficulty or "none" for problem in problems})
+        problems = [problem for problem in problems if problem.difficulty in difficulty]
+        if not problems:
+            raise InputError(
+                f"{source}: no problem of difficulty {', '.join(difficulty)}; there: "
+                + ", ".join(known)
+            )
     if limit is None or limit >= len(problems):
         return problems
     taken = sorted(problems, key=lambda problem: digest(problem.problem_id))[:limit]
@@ -80,6 +92,19 @@ def in_language(problem: Problem, language: str | None) -> Problem:
     name, fence = LANGUAGES[language]
     prompt = f"{problem.prompt.rstrip()}\n\nAnswer with one {name} program in a ```{fence} block."
     return problem.model_copy(update={"prompt": prompt, "language": language})
+
+
+def answer_start(problem: Problem) -> str:
+    """How the answer to `problem` begins, given to the model: its starter code in an open block.
+
+    Empty where the problem has none in its language. Without the end of the last line, which
+    tokenizers join with the spaces that follow.
+    """
+    code = problem.starter_code.get(problem.language or "")
+    if not code or problem.language is None:
+        return ""
+    known = LANGUAGES.get(problem.language)
+    return f"```{known.fence if known else problem.language}\n{code.rstrip()}"
 
 
 def prompts_digest(problems: Iterable[Problem]) -> str:

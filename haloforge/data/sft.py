@@ -1,6 +1,6 @@
 """Rows for supervised fine-tuning: conversations that end with the answer to learn."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,32 @@ from haloforge.data.problems import (
     LANGUAGES,
     STARTER,
     in_language,
-    starter_problems,
+    read_problems,
 )
 from haloforge.errors import InputError
 from haloforge.schema import Message, Problem
 
 
-def read_sft(source: str, language: str | None = None) -> list[list[Message]]:
+def read_sft(
+    source: str,
+    language: str | None = None,
+    system: str | None = None,
+    difficulty: Collection[str] = (),
+) -> list[list[Message]]:
     """The conversations in `source`: `starter`, or a JSONL file with `text` or `messages`.
 
-    Each ends with an assistant's turn. Raises InputError naming file, line and field.
+    Each ends with an assistant's turn; those without a system prompt begin with `system` if that is
+    given, as sampling does. `difficulty` takes those of the starter set only. Raises InputError
+    naming file, line and field.
     """
     if source == STARTER and not Path(source).exists():
-        return reference_conversations(starter_problems("train"), language or DEFAULT_LANGUAGE)
-    path = Path(source)
-    return [conversation(row, f"{path}, line {number}") for number, row in read_jsonl(path)]
+        problems = read_problems(STARTER, language, difficulty=difficulty)
+        rows = reference_conversations(problems, language or DEFAULT_LANGUAGE)
+    else:
+        path = Path(source)
+        rows = [conversation(row, f"{path}, line {number}") for number, row in read_jsonl(path)]
+    head: list[Message] = [{"role": "system", "content": system}] if system else []
+    return [row if row[0]["role"] == "system" else [*head, *row] for row in rows]
 
 
 def conversation(row: dict[str, Any], place: str) -> list[Message]:

@@ -30,6 +30,7 @@ def raft(session: Session, policy: Policy, output: Path, fresh: bool = False) ->
     verdicts. A cycle that has ended is not repeated. Raises InputError where `output` holds another
     run, HaloforgeError where no sample of a cycle is good enough to learn from.
     """
+    session.require_room_to_train()
     run = _open(session, policy, output, fresh)
     for cycle in range(1, session.settings.raft.cycles + 1):
         if not run.adapter(cycle).is_dir():
@@ -162,7 +163,7 @@ def raft_training(settings: Settings) -> TrainSettings:
 def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
     settings = session.settings
     chosen = settings.raft
-    problems = read_problems(chosen.prompts, settings.language, chosen.limit)
+    problems = read_problems(chosen.prompts, settings.language, chosen.limit, chosen.difficulty)
     sampling = raft_sampling(settings)
     system = settings.system or policy.system
     # What decides the samples of every cycle. More cycles of the same run are the same run.

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 class RaftSettings(BaseModel):
     """RAFT (Dong et al. 2023): sample, judge, keep the best, train on them, repeat.
 
-    `prompts` is a source of problems, of which `limit` takes a fixed subset; `checkpoint` is the
+    `prompts` is a source of problems, of which `difficulty` takes those of these difficulties
+    (empty: all) and `limit` a fixed subset; `checkpoint` is the
     model to start from (None: the base).
     `keep_top_percent` is a fraction in (0, 1] of a problem's samples at or above
     `reward_threshold`, rounded up. `temperature`, `epochs` and `learning_rate` stand in for
@@ -16,6 +17,7 @@ class RaftSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     limit: int | None = Field(None, ge=1)
+    difficulty: list[str] = []
     prompts: str = "starter"
     checkpoint: str | None = None
     output: str = "models/raft"

@@ -1,33 +1,17 @@
 """Results as text."""
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Mapping, Sequence
 
-from haloforge.benchmark.compare import differences
 from haloforge.benchmark.measure import Result
 from haloforge.benchmark.passk import Estimate
+from haloforge.report.summary import Estimates, paired_differences
 
 
 def results_table(results: Mapping[str, Result]) -> str:
-    """One row a measure, one column a model; paired differences; what the samples came to.
-
-    Differences are in percentage points, on the problems that both models were measured on.
-    """
-    names = list(results)
-    measures = list(dict.fromkeys(m for result in results.values() for m in result.measures))
-    rows = [["measure", *names]]
-    for measure in measures:
-        found = [results[name].measures.get(measure) for name in names]
-        rows.append([measure, *(str(e) if e else "not measured" for e in found)])
-    lines = _columns(rows)
-    pairs = list(combinations(names, 2))
-    if pairs:
-        paired = [differences(results[later], results[earlier]) for earlier, later in pairs]
-        rows = [["paired difference", *(f"{later} - {earlier}" for earlier, later in pairs)]]
-        for measure in measures:
-            found = [difference.get(measure) for difference in paired]
-            rows.append([measure, *(_signed(e) if e else "not measured" for e in found)])
-        lines += ["", *_columns(rows)]
+    """One row a measure, one column a model; paired differences; what the samples came to."""
+    lines = estimates_table(
+        {name: result.measures for name, result in results.items()}, paired_differences(results)
+    )
     first = next(iter(results.values()))
     lines.append("")
     lines.append(
@@ -44,9 +28,26 @@ def results_table(results: Mapping[str, Result]) -> str:
             lines.append(
                 f"{name}: INCOMPLETE, {result.infra_errors} samples lost to failures of ours"
             )
-    if not any(measure.startswith("pass@") for measure in measures):
+    if not any(m.startswith("pass@") for result in results.values() for m in result.measures):
         lines.append("No problem has tests: compiling was measured, correctness was not.")
     return "\n".join(lines)
+
+
+def estimates_table(models: Estimates, differences: Estimates) -> list[str]:
+    """One row a measure, one column a model; below it the differences, in percentage points."""
+    measures = list(dict.fromkeys(m for found in models.values() for m in found))
+
+    def rows(title: str, columns: Estimates, shown: Callable[[Estimate], str]) -> list[list[str]]:
+        body = [
+            [m, *(shown(found[m]) if m in found else "not measured" for found in columns.values())]
+            for m in measures
+        ]
+        return [[title, *(name.replace("_minus_", " - ") for name in columns)], *body]
+
+    lines = _columns(rows("measure", models, str))
+    if differences:
+        lines += ["", *_columns(rows("paired difference", differences, signed))]
+    return lines
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -60,7 +61,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def _signed(estimate: Estimate) -> str:
+def signed(estimate: Estimate) -> str:
     """A difference in percentage points."""
     mean, low, high = (100 * x for x in (estimate.mean, estimate.low, estimate.high))
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"

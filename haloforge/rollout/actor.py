@@ -9,7 +9,7 @@ from typing import Any
 
 from haloforge.errors import InfraError
 from haloforge.model.policy import Policy
-from haloforge.rollout.engine import Engine, EngineSpec, engine_kind
+from haloforge.rollout.engine import Engine, EngineSpec, Prompt, engine_kind
 from haloforge.rollout.settings import Sampling
 
 
@@ -37,13 +37,13 @@ class EngineActor:
         self._policy = base_digest
         return {"kind": kind, "pid": os.getpid(), "seconds": time.monotonic() - began}
 
-    async def generate(self, prompt_ids: list[int], sampling: Sampling) -> dict[str, Any]:
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         """A completion as a dict, with the digest of the policy that wrote it."""
         async with self._idle:
             self._in_flight += 1
             policy = self._policy
         try:
-            completion = await self._running().generate(prompt_ids, sampling)
+            completion = await self._running().generate(prompt, sampling)
             if policy != self._policy:
                 raise InfraError("the policy changed while a completion was being written")
         finally:

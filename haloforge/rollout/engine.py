@@ -3,7 +3,7 @@
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from haloforge.rollout.settings import RolloutSettings, Sampling
 
@@ -13,9 +13,19 @@ FENCE = "```"
 FENCE_LINE = f"\n{FENCE}\n"
 
 
+class Prompt(NamedTuple):
+    """What an engine continues: `token_ids`, which end with those of `answer_start`."""
+
+    token_ids: list[int]
+    answer_start: str = ""
+
+
 @dataclass(frozen=True)
 class Completion:
-    """The text after the prompt. `logprob_sum` is in nats, None when it was not asked for."""
+    """The answer: the prompt's `answer_start` and what the model wrote after it.
+
+    `num_tokens` and `logprob_sum` (in nats, None when it was not asked for) are of the latter.
+    """
 
     text: str
     num_tokens: int
@@ -37,8 +47,8 @@ class EngineSpec:
 class Engine(Protocol):
     """One model in memory that completes many prompts at once."""
 
-    async def generate(self, prompt_ids: list[int], sampling: Sampling) -> Completion:
-        """One completion of the prompt (token ids)."""
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        """One completion of the prompt."""
 
     async def load_weights(self, folder: Path) -> None:
         """Replaces all weights by those in `folder`; no request may be in flight."""

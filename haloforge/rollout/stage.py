@@ -9,6 +9,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.data import DataContext
 
+from haloforge.rollout.engine import Prompt
 from haloforge.rollout.pool import EnginePool
 from haloforge.rollout.settings import Sampling
 from haloforge.schema import SAMPLE_SCHEMA
@@ -32,7 +33,7 @@ def rollout(
     A proxy: it holds no model, for the engines outlive the data set. Each sample is handed on when
     it is finished, whatever the others do; `window` requests are under way.
     """
-    token_ids: dict[str, list[int]] = ray.get(prompts)
+    by_problem: dict[str, Prompt] = ray.get(prompts)
     shape = sampling.model_dump_json()
     waiting = deque(requests.to_pylist())
     in_flight = [0] * len(engines)
@@ -42,7 +43,7 @@ def rollout(
             row = waiting.popleft()
             engine = min(range(len(in_flight)), key=in_flight.__getitem__)
             in_flight[engine] += 1
-            answer = engines[engine].generate.remote(token_ids[row["problem_id"]], sampling)
+            answer = engines[engine].generate.remote(by_problem[row["problem_id"]], sampling)
             sent[answer] = row, engine
         (answer, *_), _ = ray.wait(list(sent), num_returns=1)
         row, engine = sent.pop(answer)
@@ -66,7 +67,7 @@ def rollout_stage(
 ) -> ray.data.Dataset:
     """One sample a request, each in a block of its own, in the order they finish.
 
-    `prompts` refers to a dict from problem_id to token ids. A proxy that dies and is started again
+    `prompts` refers to a dict from problem_id to `Prompt`. A proxy that dies and is started again
     may hand on a sample twice or not at all, since that order is not the same twice: whoever
     consumes the samples counts them by `sample_id`. Proxies are tasks, not actors: a worker of Ray
     that is there already runs them, where a new one costs three seconds of a laptop's two cores.

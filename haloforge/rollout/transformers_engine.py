@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from haloforge.rollout.engine import FENCE_LINE, Completion, EngineSpec, block_is_open
+from haloforge.rollout.engine import FENCE_LINE, Completion, EngineSpec, Prompt, block_is_open
 from haloforge.rollout.settings import Sampling
 
 
 @dataclass
 class _Request:
-    prompt_ids: list[int]
+    prompt: Prompt
     sampling: Sampling
     done: "asyncio.Future[Completion]"
 
@@ -39,10 +39,10 @@ class TransformersEngine:
         self._waiting: list[_Request] = []
         self._worker: asyncio.Task[None] | None = None
 
-    async def generate(self, prompt_ids: list[int], sampling: Sampling) -> Completion:
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """One completion; requests that wait together are completed together."""
         done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Request(prompt_ids, sampling, done))
+        self._waiting.append(_Request(prompt, sampling, done))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await done
@@ -66,9 +66,11 @@ class TransformersEngine:
     def _complete(self, batch: list[_Request], sampling: Sampling) -> list[Completion]:
         torch = self._torch
         pad = self._spec.stop_token_ids[0]
-        width = max(len(request.prompt_ids) for request in batch)
-        rows = [[pad] * (width - len(r.prompt_ids)) + r.prompt_ids for r in batch]
-        mask = [[0] * (width - len(r.prompt_ids)) + [1] * len(r.prompt_ids) for r in batch]
+        width = max(len(request.prompt.token_ids) for request in batch)
+        rows = [[pad] * (width - len(r.prompt.token_ids)) + r.prompt.token_ids for r in batch]
+        mask = [
+            [0] * (width - len(r.prompt.token_ids)) + [1] * len(r.prompt.token_ids) for r in batch
+        ]
         input_ids = torch.tensor(rows, device=self._device)  # [batch, width]
         sampled = sampling.temperature > 0
         with torch.inference_mode():
@@ -92,18 +94,21 @@ class TransformersEngine:
             logprobs = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
         return [
             self._completion(
-                row.tolist(), logprobs[i].tolist() if logprobs is not None else None, sampling
+                batch[i].prompt.answer_start,
+                row.tolist(),
+                logprobs[i].tolist() if logprobs is not None else None,
+                sampling,
             )
             for i, row in enumerate(tokens)
         ]
 
     def _completion(
-        self, tokens: list[int], logprobs: list[float] | None, sampling: Sampling
+        self, start: str, tokens: list[int], logprobs: list[float] | None, sampling: Sampling
     ) -> Completion:
         stops = set(self._spec.stop_token_ids)
         length = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
         ended = length < len(tokens)
-        text = self._tokenizer.decode(tokens[:length], skip_special_tokens=True)
+        text = start + self._tokenizer.decode(tokens[:length], skip_special_tokens=True)
         if sampling.stop_at_fence and (cut := _closing_fence(text)) is not None:
             text, ended = text[:cut], True
         return Completion(

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from haloforge.errors import InfraError, ResourceError
 from haloforge.rollout.cpu_sampler import CPU_SAMPLER_VARIABLE
-from haloforge.rollout.engine import FENCE_LINE, Completion, EngineSpec, block_is_open
+from haloforge.rollout.engine import FENCE_LINE, Completion, EngineSpec, Prompt, block_is_open
 from haloforge.rollout.lifetime import BIND_VARIABLE
 from haloforge.rollout.settings import Sampling
 
@@ -54,14 +54,14 @@ class VllmEngine:
             ) from error
         self._stop_token_ids = list(spec.stop_token_ids)
 
-    async def generate(self, prompt_ids: list[int], sampling: Sampling) -> Completion:
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """One completion; a block that opens on a bare fence is not taken for one that closes."""
         tokens: list[int] = []
-        text = ""
+        text = prompt.answer_start
         logprob_sum = 0.0
         while True:
             params = self._params(sampling, sampling.max_tokens - len(tokens))
-            output = await self._complete(prompt_ids + tokens, params)
+            output = await self._complete(prompt.token_ids + tokens, params)
             text += output.text
             tokens += output.token_ids
             logprob_sum += output.cumulative_logprob or 0.0

@@ -88,15 +88,16 @@ def train(
     cpus_per_worker: float,
     threads_per_worker: int,
     on_step: Callable[[StepMetrics], None] | None = None,
+    gpus_per_worker: float = 1,
 ) -> TrainResult:
     """Train a LoRA adapter on `rows` and write it to `output / "adapter"`, whole or not at all.
 
     `rows` are `{"messages": [...]}`, the last message an assistant's answer, the only one
     trained on. `adapter_path` is continued where given. The caller has initialised Ray;
-    `base_path` must exist on every node. `cpus_per_worker` is what Ray books,
-    `threads_per_worker` what a worker computes with. `settings.workers` None is one worker per
-    GPU of the cluster, or one on CPU. `on_step` runs in this thread while training goes on;
-    `output / "metrics.jsonl"` gets the same metrics.
+    `base_path` must exist on every node. `cpus_per_worker` and, where there are GPUs,
+    `gpus_per_worker` are what Ray books, `threads_per_worker` what a worker computes with.
+    `settings.workers` None is one worker per GPU of the cluster, or one on CPU. `on_step` runs in
+    this thread while training goes on; `output / "metrics.jsonl"` gets the same metrics.
 
     The rows are encoded here, once, and go to the workers as one object, of which every worker
     reads what its seeded plan says: Ray Train's own sharding drops remainders and ties the
@@ -109,7 +110,7 @@ def train(
     began = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
     examples, dropped = encode_rows(rows, base_path, settings.max_length)
-    scaling = _scaling(settings, cpus_per_worker)
+    scaling = _scaling(settings, cpus_per_worker, gpus_per_worker)
     progress = ray.remote(num_cpus=0)(_Progress).remote()
     job = TrainJob(
         examples=ray.put(examples),
@@ -137,7 +138,9 @@ def train(
     )
 
 
-def _scaling(settings: TrainSettings, cpus_per_worker: float) -> ScalingConfig:
+def _scaling(
+    settings: TrainSettings, cpus_per_worker: float, gpus_per_worker: float
+) -> ScalingConfig:
     """Workers and what each books. Raises ResourceError for more than the cluster has."""
     cluster = ray.cluster_resources()
     num_gpus = int(cluster.get("GPU", 0))
@@ -155,7 +158,7 @@ def _scaling(settings: TrainSettings, cpus_per_worker: float) -> ScalingConfig:
         )
     resources: dict[str, float] = {"CPU": cpus_per_worker}
     if num_gpus:
-        resources["GPU"] = 1
+        resources["GPU"] = gpus_per_worker
     return ScalingConfig(
         num_workers=num_workers, use_gpu=num_gpus > 0, resources_per_worker=resources
     )

@@ -11,13 +11,14 @@ import ray
 
 from haloforge.model.bases import resolve_base
 from haloforge.model.policy import Policy
+from haloforge.rollout.engine import Prompt
 from haloforge.rollout.pool import EnginePool
 from haloforge.rollout.settings import RolloutSettings, Sampling
 from tests.processes import family, living, names, wait_until
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_tokens=200, stop_at_fence=False)
 SHORT = {"max_tokens": 4}
-PROMPTS = [[5 + i, 17, 40 + i, 9] for i in range(8)]
+PROMPTS = [Prompt([5 + i, 17, 40 + i, 9]) for i in range(8)]
 # fp32, so that a greedy answer is the same in every batch.
 SETTINGS = RolloutSettings(max_model_len=256, max_num_seqs=8, kv_cache_gb=0.1, dtype="float32")
 

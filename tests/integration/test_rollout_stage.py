@@ -10,6 +10,7 @@ import psutil
 import pytest
 import ray
 
+from haloforge.rollout.engine import Prompt
 from haloforge.rollout.pool import EnginePool
 from haloforge.rollout.settings import Sampling
 from haloforge.rollout.stage import rollout_stage, rows_of
@@ -40,7 +41,7 @@ def requests(sleeps: dict[str, int]) -> list[dict[str, Any]]:
 @pytest.mark.timeout(180)
 def test_a_slow_answer_holds_nothing_up(pool: EnginePool) -> None:
     sleeps = {f"fast {i:02}": 20 for i in range(60)} | {"a slow one": HELD_BACK}
-    prompts = ray.put({name: [sleep] for name, sleep in sleeps.items()})
+    prompts = ray.put({name: Prompt([sleep]) for name, sleep in sleeps.items()})
     came: list[str] = []
     for row in rows_of(rollout_stage(requests(sleeps), pool, prompts, SAMPLING)):
         assert row["completion"] == f"slept {sleeps[row['sample_id']]}"
@@ -53,7 +54,7 @@ def test_a_slow_answer_holds_nothing_up(pool: EnginePool) -> None:
 
 def test_what_a_killed_proxy_loses_can_be_asked_for_again(pool: EnginePool) -> None:
     sleeps = {f"{i:03}": 200 for i in range(120)}
-    prompts = ray.put({name: [sleep] for name, sleep in sleeps.items()})
+    prompts = ray.put({name: Prompt([sleep]) for name, sleep in sleeps.items()})
     came: set[str] = set()
     killed = 0
     passes = 0

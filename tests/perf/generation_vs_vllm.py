@@ -36,6 +36,7 @@ def ours() -> float:
 
     from haloforge.config import load_settings
     from haloforge.data.chat import render_prompt
+    from haloforge.rollout.engine import Prompt
     from haloforge.rollout.settings import Sampling
     from haloforge.rollout.stage import rollout_stage, rows_of
     from haloforge.session import Session
@@ -56,7 +57,10 @@ def ours() -> float:
         conversations = prompts()
 
         def run(count: int) -> float:
-            ids = {str(i): render_prompt(tokenizer, c) for i, c in enumerate(conversations[:count])}
+            ids = {
+                str(i): Prompt(render_prompt(tokenizer, c))
+                for i, c in enumerate(conversations[:count])
+            }
             rows = [{"sample_id": name, "problem_id": name, "cycle": 0, "index": 0} for name in ids]
             began = time.monotonic()
             stage = rollout_stage(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from haloforge.data.prepare import prepare
-from haloforge.data.problems import read_problems
+from haloforge.data.problems import answer_start, read_problems
 from haloforge.data.sft import common_system, read_sft, to_chatml
 from haloforge.errors import InputError
 
@@ -19,6 +19,8 @@ TEXT = to_chatml(
         {"role": "assistant", "content": "```cpp\nint main() {}\n```"},
     ]
 )
+
+ANSWER = [{"role": "assistant", "content": "```cpp\nint main() {}\n```"}]
 
 
 def jsonl(path: Path, *rows: object) -> Path:
@@ -82,12 +84,47 @@ def test_a_prompt_that_repeats_is_one_problem(tmp_path: Path) -> None:
 
 def test_the_starter_set_asks_for_a_language() -> None:
     cpp, python = read_problems("starter"), read_problems("starter", "python")
-    assert cpp[0].prompt is not None and cpp[0].prompt.endswith("C++ program in a ```cpp block.")
+    assert "C++ program in a ```cpp block." in str(cpp[0].prompt)
+    assert "in a ```python block." in str(python[0].prompt)
     assert python[0].language == "python"
     with pytest.raises(InputError, match="unknown language"):
         read_problems("starter", "cobol")
     with pytest.raises(InputError, match="no split"):
         read_problems("starter/exam")
+
+
+STARTED = {
+    "prompt": "Read n, print n + 1.",
+    "language": "cpp",
+    "starter_code": {"cpp": "int main() {\n", "python": "n = 1"},
+    "difficulty": "easy",
+}
+
+
+def test_the_answer_begins_with_the_starter_code_of_its_language(tmp_path: Path) -> None:
+    [problem] = read_problems(str(jsonl(tmp_path / "p.jsonl", STARTED)), "python")
+    assert problem.language == "cpp"
+    assert answer_start(problem) == "```cpp\nint main() {"
+    assert problem.prompt == STARTED["prompt"]
+    other = problem.model_copy(update={"language": "python"})
+    assert answer_start(other) == "```python\nn = 1"
+    assert answer_start(problem.model_copy(update={"language": "c"})) == ""
+
+
+def test_problems_of_a_difficulty(tmp_path: Path) -> None:
+    path = str(jsonl(tmp_path / "p.jsonl", STARTED, {"prompt": "x", "difficulty": "hard"}))
+    assert [p.difficulty for p in read_problems(path, difficulty=["hard"])] == ["hard"]
+    assert len(read_problems(path, difficulty=["hard", "easy"])) == 2
+    with pytest.raises(InputError, match="no problem of difficulty esay; there: easy, hard"):
+        read_problems(path, difficulty=["esay"])
+
+
+def test_rows_without_a_system_prompt_are_given_the_runs(tmp_path: Path) -> None:
+    bare = {"text": to_chatml([{"role": "user", "content": "x"}, *ANSWER])}
+    first, second = read_sft(str(jsonl(tmp_path / "s.jsonl", bare, {"text": TEXT})), system="Mine.")
+    assert first[0] == {"role": "system", "content": "Mine."}
+    assert second[0] == {"role": "system", "content": "You are an expert programmer."}
+    assert [turn["role"] for turn in second] == ["system", "user", "assistant"]
 
 
 def test_tests_make_a_stdio_problem(tmp_path: Path) -> None:

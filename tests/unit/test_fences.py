@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from haloforge.rollout.engine import FENCE_LINE, block_is_open, engine_kind
+from haloforge.rollout.engine import FENCE_LINE, Prompt, block_is_open, engine_kind
 from haloforge.rollout.settings import RolloutSettings, Sampling
 from haloforge.rollout.transformers_engine import _closing_fence
 from haloforge.rollout.vllm_engine import VllmEngine
@@ -66,10 +66,19 @@ class ScriptedEngine(VllmEngine):
 
 def test_an_opening_fence_without_a_tag_does_not_end_the_answer() -> None:
     engine = ScriptedEngine("Look:\n```\n", "int x;\n```\n", "never asked for")
-    answer = asyncio.run(engine.generate([1, 2], SAMPLING))
+    answer = asyncio.run(engine.generate(Prompt([1, 2]), SAMPLING))
     assert answer.text == "Look:\n```\nint x;\n```\n"
     assert answer.num_tokens == len(answer.text)
     assert engine.prompts[1] == [1, 2, *map(ord, "Look:\n```\n")]
+
+
+def test_the_start_of_the_answer_is_part_of_it() -> None:
+    """Its fence is open, so that the next one closes the block."""
+    engine = ScriptedEngine("\n    return 0;\n}\n```\n", "never asked for")
+    start = "```cpp\nint main() {"
+    answer = asyncio.run(engine.generate(Prompt([1, 2, 3], start), SAMPLING))
+    assert answer.text == "```cpp\nint main() {\n    return 0;\n}\n```\n"
+    assert answer.num_tokens == len(answer.text) - len(start)
 
 
 def test_the_engine_is_vllm_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

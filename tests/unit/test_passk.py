@@ -50,3 +50,12 @@ def test_variants_of_one_problem_are_one_draw() -> None:
 def test_one_group_says_nothing() -> None:
     result = estimate([1.0, 1.0], ["a", "a"], 1000, 0)
     assert (result.mean, result.low, result.high) == (1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_values_that_are_all_equal_leave_doubt(value: float) -> None:
+    """As wide as the exact interval for 0 of 30 (Clopper and Pearson): 11.6 percent."""
+    result = estimate([value] * 30, [str(i) for i in range(30)], 1000, 0)
+    assert result.mean == value
+    assert result.high - result.low == pytest.approx(0.1157, abs=1e-4)
+    assert 0 <= result.low <= value <= result.high <= 1

@@ -47,6 +47,13 @@ def test_two_cores_hold_an_engine_and_two_trainers() -> None:
     assert plan.threads_per_trainer == 1
 
 
+def test_one_gpu_is_shared_by_an_engine_and_a_trainer() -> None:
+    plan = place(Cluster(8, 1, 8), engines=1)
+    assert (plan.trainers, plan.gpus_per_engine, plan.gpus_per_trainer) == (1, 0.5, 0.5)
+    with pytest.raises(ResourceError, match="Ray has 1"):
+        place(Cluster(8, 1, 8), engines=1, trainers=2)
+
+
 @pytest.mark.parametrize(
     ("cluster", "engines", "tensor_parallel", "setting"),
     [

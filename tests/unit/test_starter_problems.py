@@ -12,8 +12,8 @@ import yaml
 from haloforge.data.problems import STARTER_SPLITS, starter_problems
 from haloforge.schema import Problem
 
-FEWEST = {"train": 240, "validation": 45, "test": 110}
-DIFFICULTIES = {"easy", "medium", "hard"}
+FEWEST = {"train": 250, "validation": 55, "test": 140}
+DIFFICULTIES = {"beginner", "easy", "medium", "hard"}
 MOST_SIMILAR = 0.6
 WRONG_PROGRAMS = Path(__file__).parent / "starter_wrong_programs.yaml"
 
@@ -57,7 +57,7 @@ def test_every_file_holds_problems_of_the_reader(splits: dict[str, list[Problem]
 @pytest.mark.parametrize("split", STARTER_SPLITS)
 def test_a_split_has_enough_problems(splits: dict[str, list[Problem]], split: str) -> None:
     assert len(splits[split]) >= FEWEST[split]
-    easy = sum(problem.difficulty == "easy" for problem in splits[split])
+    easy = sum(problem.difficulty in ("beginner", "easy") for problem in splits[split])
     assert easy >= 0.4 * len(splits[split])
 
 
@@ -99,6 +99,18 @@ def test_tests_are_many_distinct_and_clean(everything: list[Problem]) -> None:
             assert test.stdin.endswith("\n"), name
             assert test.stdout.endswith("\n"), name
             assert all(line == line.rstrip() for line in test.stdout.split("\n")), name
+
+
+def test_starter_code_is_how_the_reference_begins(everything: list[Problem]) -> None:
+    given: Counter[str] = Counter()
+    for problem in everything:
+        for language, code in problem.starter_code.items():
+            given[language] += 1
+            reference = [line for line in problem.reference[language].splitlines() if line]
+            assert [line for line in code.splitlines() if line and line not in reference] == []
+            assert len(code.splitlines()) < len(problem.reference[language].splitlines())
+    assert given["cpp"] >= 0.95 * len(everything)
+    assert given["python"] >= 0.75 * len(everything)
 
 
 def test_a_constant_answer_fails(everything: list[Problem]) -> None:

@@ -1,0 +1,40 @@
+"""`halo-forge study`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from haloforge.cli.options import integers, settings_of, shared_options
+
+
+@click.command("study")
+@click.option("--output", default="runs/study", show_default=True, help="Folder of the runs.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("jobs/results/study"),
+    show_default=True,
+    help="Folder of the seeds' results.",
+)
+@click.option("--seeds", default="0,1,2", show_default=True, callback=integers)
+@shared_options
+def study_command(
+    output: str, results: Path, seeds: list[int], fresh: bool, **options: Any
+) -> None:
+    """The pipeline once a seed, then all seeds pooled. A seed that has its result is not run."""
+    if fresh:
+        raise click.UsageError("a study keeps its results: move seed_N.json away to run it anew")
+    runs = [settings_of(**options, seed=seed, output=f"{output}/seed_{seed}") for seed in seeds]
+    from haloforge.report.tables import estimates_table
+    from haloforge.study import study
+
+    found = study(runs, results)
+    for line in estimates_table(found.models, found.differences):
+        click.echo(line)
+    trivial = ", ".join(f"{name} {rate:.0%}" for name, rate in found.trivial_rate.items())
+    click.echo(f"trivial answers: {trivial}")
+    click.echo(
+        f"seeds {', '.join(map(str, found.seeds))} pooled: means over them, 95% intervals over "
+        f"problems; each seed's own: {results}"
+    )
