@@ -11,6 +11,7 @@ from haloforge.benchmark.measure import Result
 from haloforge.benchmark.passk import estimate
 from haloforge.config import Settings
 from haloforge.data.problems import prompts_digest, read_problems
+from haloforge.data.sft import read_sft
 from haloforge.errors import HaloforgeError, InputError
 from haloforge.pipeline import SUMMARY, pipeline
 from haloforge.report.summary import Estimates, paired_name, pairs
@@ -119,14 +120,15 @@ def _record(settings: Settings, results: Mapping[str, Result]) -> dict[str, Any]
 
 
 def _settings_digest(settings: Settings) -> str:
-    """Of all that decides what a seed gives, but for the seed itself."""
+    """Of all that decides what a seed gives, but for the seed itself: settings and data."""
     tree = settings.model_dump(mode="json", exclude={"seed", "output", "ray"})
     tree["train"].pop("seed")
     problems = [
         read_problems(chosen.prompts, settings.language, chosen.limit, chosen.difficulty)
         for chosen in (settings.raft, settings.benchmark)
     ]
-    return digest(json.dumps(tree, sort_keys=True), *map(prompts_digest, problems))
+    rows = read_sft(settings.sft.data, settings.language, settings.system, settings.sft.difficulty)
+    return digest(json.dumps(tree, sort_keys=True), *map(prompts_digest, problems), *rows)
 
 
 def _read(path: Path, settings: Settings) -> dict[str, Any]:

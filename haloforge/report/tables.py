@@ -35,7 +35,8 @@ def results_table(results: Mapping[str, Result]) -> str:
 
 def estimates_table(models: Estimates, differences: Estimates) -> list[str]:
     """One row a measure, one column a model; below it the differences, in percentage points."""
-    measures = list(dict.fromkeys(m for found in models.values() for m in found))
+    found_in = dict.fromkeys(m for found in models.values() for m in found)
+    measures = [m for m in found_in if m != "compile@1"]  # that is the compile rate
 
     def rows(title: str, columns: Estimates, shown: Callable[[Estimate], str]) -> list[list[str]]:
         body = [
