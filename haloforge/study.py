@@ -132,8 +132,12 @@ def _settings_digest(settings: Settings) -> str:
 
 
 def _read(path: Path, settings: Settings) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(path.read_text())
-    if record["settings_digest"] != _settings_digest(settings):
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+        made_with = record["settings_digest"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: not a result of `halo-forge study`") from None
+    if made_with != _settings_digest(settings):
         raise InputError(
             f"{path} was made with other settings or problems; move it away to measure anew, or "
             "name another --results"

@@ -100,11 +100,12 @@ def answer_start(problem: Problem) -> str:
     Empty where the problem has none in its language. Without the end of the last line, which
     tokenizers join with the spaces that follow.
     """
-    code = problem.starter_code.get(problem.language or "")
-    if not code or problem.language is None:
+    language = problem.language or ""
+    code = problem.starter_code.get(language)
+    if not code:
         return ""
-    known = LANGUAGES.get(problem.language)
-    return f"```{known.fence if known else problem.language}\n{code.rstrip()}"
+    fence = LANGUAGES[language].fence if language in LANGUAGES else language
+    return f"```{fence}\n{code.rstrip()}"
 
 
 def prompts_digest(problems: Iterable[Problem]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -60,16 +61,10 @@ def _svg(draw: Any, *data: Any) -> str:
     draw(axes, *data)
     text = io.StringIO()
     # Fixed: the same run gives the same page, byte for byte.
-    with _style():
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "haloforge"}):
         figure.savefig(text, format="svg", metadata={"Date": None})
     svg = text.getvalue()
     return svg[svg.index("<svg") :]
-
-
-def _style() -> Any:
-    import matplotlib
-
-    return matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "haloforge"})
 
 
 def _measured(axes: Axes, results: Mapping[str, Result], measures: list[str]) -> None:

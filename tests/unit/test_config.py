@@ -58,4 +58,3 @@ def test_a_missing_file_is_one_line() -> None:
 def test_one_seed_for_all_unless_training_has_its_own() -> None:
     assert load_settings(None, {"seed": 3}).train.seed == 3
     assert load_settings(None, {"seed": 3}, ["train.seed=5"]).train.seed == 5
-    assert load_settings(None, {"seed": 3}).model_copy().train.seed == 3
