@@ -34,13 +34,14 @@ class SftSettings(BaseModel):
     """Supervised fine-tuning before RAFT; `epochs` and `learning_rate` stand in for `train`'s.
 
     `difficulty` takes the references of these difficulties where `data` is the starter set (empty:
-    all).
+    all), `limit` a fixed subset of the conversations.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: str = "starter"
     difficulty: list[str] = []
+    limit: int | None = Field(None, ge=1)
     output: str = "models/sft"
     epochs: float | None = Field(None, gt=0)
     learning_rate: float | None = Field(None, gt=0)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from haloforge.benchmark.measure import Result, benchmark
 from haloforge.config import Settings
+from haloforge.errors import InputError
 from haloforge.preflight import check_pipeline
 from haloforge.raft.cycle import raft
 from haloforge.report.page import write_page
@@ -70,10 +71,18 @@ class _Clock:
         self.seconds: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
 
     def time(self, stage: str, run: Callable[[], _T]) -> _T:
-        """Runs the stage and adds what it took, also where it was stopped."""
+        """Runs the stage and adds what it took, also where it was stopped; not where refused."""
         began = time.monotonic()
         try:
-            return run()
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - began
-            write_atomic(self._path, json.dumps(self.seconds) + "\n")
+            result = run()
+        except InputError:
+            raise
+        except BaseException:
+            self._add(stage, time.monotonic() - began)
+            raise
+        self._add(stage, time.monotonic() - began)
+        return result
+
+    def _add(self, stage: str, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        write_atomic(self._path, json.dumps(self.seconds) + "\n")

@@ -20,7 +20,9 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
     """
     settings = session.settings
     chosen = settings.sft
-    rows = read_sft(chosen.data, settings.language, settings.system, chosen.difficulty)
+    rows = read_sft(
+        chosen.data, settings.language, settings.system, chosen.difficulty, chosen.limit
+    )
     training = settings.train.model_copy(
         update={
             "epochs": chosen.epochs or settings.train.epochs,

@@ -127,7 +127,8 @@ def _settings_digest(settings: Settings) -> str:
         read_problems(chosen.prompts, settings.language, chosen.limit, chosen.difficulty)
         for chosen in (settings.raft, settings.benchmark)
     ]
-    rows = read_sft(settings.sft.data, settings.language, settings.system, settings.sft.difficulty)
+    tuned = settings.sft
+    rows = read_sft(tuned.data, settings.language, settings.system, tuned.difficulty, tuned.limit)
     return digest(json.dumps(tree, sort_keys=True), *map(prompts_digest, problems), *rows)
 
 

@@ -1,9 +1,9 @@
 """Problems to solve: the bundled starter set, and JSONL files of problems or of SFT rows."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 STARTER = "starter"
 STARTER_SPLITS = ("train", "validation", "test")
 DEFAULT_LANGUAGE = "cpp"
+_T = TypeVar("_T")
 
 
 class Language(NamedTuple):
@@ -66,10 +67,16 @@ def read_problems(
                 f"{source}: no problem of difficulty {', '.join(difficulty)}; there: "
                 + ", ".join(known)
             )
-    if limit is None or limit >= len(problems):
-        return problems
-    taken = sorted(problems, key=lambda problem: digest(problem.problem_id))[:limit]
-    return [problem for problem in problems if problem in taken]
+    return fixed_subset(problems, limit, lambda problem: problem.problem_id)
+
+
+def fixed_subset(rows: list[_T], limit: int | None, key: Callable[[_T], str]) -> list[_T]:
+    """`limit` of `rows` in their order, chosen by the digest of `key`: the same wherever they stand
+    among others, and those of a smaller limit are among them."""
+    if limit is None or limit >= len(rows):
+        return rows
+    order = sorted(range(len(rows)), key=lambda place: digest(key(rows[place])))
+    return [rows[place] for place in sorted(order[:limit])]
 
 
 def starter_problems(split: str) -> list[Problem]:

@@ -10,6 +10,7 @@ from haloforge.data.problems import (
     DEFAULT_LANGUAGE,
     LANGUAGES,
     STARTER,
+    fixed_subset,
     in_language,
     read_problems,
 )
@@ -22,19 +23,21 @@ def read_sft(
     language: str | None = None,
     system: str | None = None,
     difficulty: Collection[str] = (),
+    limit: int | None = None,
 ) -> list[list[Message]]:
     """The conversations in `source`: `starter`, or a JSONL file with `text` or `messages`.
 
     Each ends with an assistant's turn; those without a system prompt begin with `system` if that is
-    given, as sampling does. `difficulty` takes those of the starter set only. Raises InputError
-    naming file, line and field.
+    given, as sampling does. `difficulty` takes those of the starter set only, `limit` that many of
+    the conversations, the same ones each time. Raises InputError naming file, line and field.
     """
     if source == STARTER and not Path(source).exists():
-        problems = read_problems(STARTER, language, difficulty=difficulty)
+        problems = read_problems(STARTER, language, limit, difficulty)
         rows = reference_conversations(problems, language or DEFAULT_LANGUAGE)
     else:
         path = Path(source)
         rows = [conversation(row, f"{path}, line {number}") for number, row in read_jsonl(path)]
+        rows = fixed_subset(rows, limit, str)
     head: list[Message] = [{"role": "system", "content": system}] if system else []
     return [row if row[0]["role"] == "system" else [*head, *row] for row in rows]
 

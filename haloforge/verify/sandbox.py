@@ -33,7 +33,7 @@ from haloforge.verify import canaries
 from haloforge.verify.process import RunResult, execute, sealed_file
 from haloforge.verify.seccomp import seccomp_filter
 from haloforge.verify.settings import VerifySettings
-from haloforge.verify.toolchains import box_python
+from haloforge.verify.toolchains import HEADERS, box_python
 
 BUBBLEWRAP, UNSAFE = "bubblewrap", "unsafe"
 INSTALL = "apt-get install bubblewrap util-linux python3"
@@ -159,7 +159,12 @@ class Sandbox:
         self._bubblewrap = bubblewrap
         self._copy = copy  # lives, and goes, with the sandbox
         self._drop_root = _drop_root()
-        self._folders = _root_folders()
+        self.show_headers(None)
+
+    def show_headers(self, folder: Path | None) -> None:
+        """What boxes see of the host: the toolchain, and precompiled headers where `folder` is."""
+        headers = [] if folder is None else ["--ro-bind", str(folder), HEADERS]
+        self._folders = [*_root_folders(), *headers]
 
     @classmethod
     def probe(cls, settings: VerifySettings) -> "Sandbox":

@@ -15,6 +15,9 @@ AUTO = "auto"
 COMPILER_PATH = "/usr/local/bin:/usr/bin:/bin"  # what a box can see
 PARSE = "with open('main.py', 'rb') as file: compile(file.read(), 'main.py', 'exec')"
 GCC_FLAGS = "-O2 -Wall -Wextra -fmax-errors=5 -pthread"
+CPP_FLAGS = f"-std=gnu++17 {GCC_FLAGS}"
+HEADERS = "/headers"
+"""Where a box may have precompiled headers; the compiler passes over a folder that is not there."""
 
 
 def box_python() -> str:
@@ -59,7 +62,7 @@ class Toolchain:
 
 def _gcc(compiler: str, flags: str, source: str) -> tuple[str, ...]:
     # cc1 and the linker want files; only the finished program leaves the box.
-    build = f"{compiler} {flags} {GCC_FLAGS} -o program {source} -lm >&2 && cat program"
+    build = f"{compiler} {flags} -o program {source} -lm >&2 && cat program"
     return ("/bin/sh", "-c", build)
 
 
@@ -69,7 +72,7 @@ TOOLCHAINS = (
         language="cpp",
         tags=frozenset({"cpp", "c++", "cc", "cxx", "cplusplus", "hpp", "g++", "gnu++"}),
         source="main.cpp",
-        compile=_gcc("g++", "-std=gnu++17", "main.cpp"),
+        compile=_gcc("g++", f"{CPP_FLAGS} -I{HEADERS}", "main.cpp"),
         run=("./program",),
         version=("g++", "-dumpfullversion"),
         warning=b"warning: ",
@@ -80,7 +83,7 @@ TOOLCHAINS = (
         language="c",
         tags=frozenset({"c", "h", "gcc", "ansi-c"}),
         source="main.c",
-        compile=_gcc("gcc", "-std=gnu17", "main.c"),
+        compile=_gcc("gcc", f"-std=gnu17 {GCC_FLAGS}", "main.c"),
         run=("./program",),
         version=("gcc", "-dumpfullversion"),
         warning=b"warning: ",

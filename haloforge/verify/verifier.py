@@ -9,6 +9,7 @@ from haloforge.errors import InfraError, InputError
 from haloforge.schema import Outcome, Problem, Verdict
 from haloforge.verify import rewards
 from haloforge.verify.extract import extract
+from haloforge.verify.headers import precompile
 from haloforge.verify.judges import Judgement, judge_compile, judge_stdio
 from haloforge.verify.sandbox import Sandbox
 from haloforge.verify.settings import VerifySettings
@@ -44,6 +45,7 @@ class Verifier:
         for row in TOOLCHAINS:
             if settings.verifier == row.name:
                 require(row)
+        compiled = set()
         for problem in self.problems.values():
             if settings.verifier == AUTO and problem.language and not language_of(problem.language):
                 raise InputError(
@@ -52,7 +54,10 @@ class Verifier:
                 )
             if needed := select(settings.verifier, problem.language, None):
                 require(needed)
+                compiled.add(needed.language)
         self.sandbox = Sandbox.probe(settings)
+        if "cpp" in compiled:
+            precompile(self.sandbox, settings)
 
     def verify(self, sample: dict[str, Any]) -> dict[str, Any]:
         """The row of VERDICT_SCHEMA for a row of SAMPLE_SCHEMA.

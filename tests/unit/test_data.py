@@ -127,6 +127,18 @@ def test_rows_without_a_system_prompt_are_given_the_runs(tmp_path: Path) -> None
     assert [turn["role"] for turn in second] == ["system", "user", "assistant"]
 
 
+def test_a_limit_takes_the_same_rows_wherever_they_stand(tmp_path: Path) -> None:
+    rows = [{"text": TEXT.replace("Print 1", f"Print {i}")} for i in range(20)]
+    few = read_sft(str(jsonl(tmp_path / "a.jsonl", *rows)), limit=5)
+    assert len(few) == 5
+    turned = read_sft(str(jsonl(tmp_path / "b.jsonl", *reversed(rows))), limit=5)
+    assert few == turned[::-1]
+    more = read_sft(str(tmp_path / "a.jsonl"), limit=9)
+    assert all(row in more for row in few)
+    starter = read_sft("starter", "cpp", difficulty=["beginner"], limit=7)
+    assert len(starter) == 7
+
+
 def test_tests_make_a_stdio_problem(tmp_path: Path) -> None:
     row = {"prompt": "x", "tests": [{"stdin": "1", "stdout": "2"}]}
     assert read_problems(str(jsonl(tmp_path / "p.jsonl", row)))[0].judge == "stdio"
