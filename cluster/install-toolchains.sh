@@ -3,7 +3,7 @@
 # Run it on every node, as root or as a user with sudo; running it again changes nothing.
 set -eu
 
-packages="gcc g++ python3 bubblewrap util-linux"
+packages="gcc g++ mold python3 bubblewrap util-linux"
 
 missing=""
 for package in $packages; do

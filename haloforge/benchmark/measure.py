@@ -82,7 +82,7 @@ def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = Fals
         "policy": policy.digest,
         "samples": chosen.samples,
         "sampling": sampling.model_dump(),
-        "verify": settings.verify.model_dump(exclude={"actors"}),
+        "verify": settings.verify.model_dump(exclude={"actors", "cache"}),
         "system": settings.system or policy.system,
         "seed": settings.seed,
     }

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from haloforge.errors import InputError, ResourceError
 from haloforge.schema import digest
+from haloforge.store.cache import cache_folder
 
 BUNDLED = "smollm2-135m"
 BUNDLED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -72,14 +73,6 @@ def check_name(name: str) -> None:
         raise InputError(
             f"model '{name}': no such folder, and not a Hugging Face id (owner/name) or '{BUNDLED}'"
         )
-
-
-def cache_folder() -> Path:
-    """`HALOFORGE_CACHE`, or `haloforge` in the user's cache folder."""
-    given = os.environ.get("HALOFORGE_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "haloforge"
 
 
 def _local(folder: Path) -> Base:

@@ -177,7 +177,7 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
         "selection": settings.raft.model_dump(
             include={"samples_per_prompt", "reward_threshold", "keep_top_percent"}
         ),
-        "verify": settings.verify.model_dump(exclude={"actors"}),
+        "verify": settings.verify.model_dump(exclude={"actors", "cache"}),
         "train": raft_training(settings).model_dump(
             mode="json", exclude={"workers", "micro_batch_size"}
         ),

@@ -28,6 +28,8 @@ class Judgement:
     diagnostics: str = ""
     compile_ms: float = 0.0
     run_ms: float = 0.0
+    timed_out: bool = False
+    """A deadline ended it, in compiling or in a test: another time it may not."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Compilation:
     warnings: bool
     diagnostics: str
     wall_ms: float
+    timed_out: bool
 
 
 def compile_answer(
@@ -57,7 +60,7 @@ def compile_answer(
         diagnostics = _end(result)
     program = (source if toolchain.interpreted else result.stdout) if result.clean else None
     warnings = toolchain.warned(result) or silences_warnings(answer.code, toolchain.language)
-    return Compilation(program, warnings, diagnostics, result.wall_ms)
+    return Compilation(program, warnings, diagnostics, result.wall_ms, result.timed_out)
 
 
 def judge_compile(
@@ -75,6 +78,7 @@ def judge_compile(
         warnings=built.warnings,
         diagnostics=built.diagnostics,
         compile_ms=built.wall_ms,
+        timed_out=built.timed_out,
     )
 
 
@@ -98,6 +102,7 @@ def judge_stdio(
             tests_total=total,
             diagnostics=built.diagnostics,
             compile_ms=built.wall_ms,
+            timed_out=built.timed_out,
         )
     limits = run_limits(settings, problem.limits.wall_s, problem.limits.memory_mb)
     passed, run_ms, failures, ran = 0, 0.0, dict[Outcome, str](), True
@@ -125,6 +130,7 @@ def judge_stdio(
         diagnostics="\n".join([*failures.values(), *built.diagnostics.splitlines()]),
         compile_ms=built.wall_ms,
         run_ms=run_ms,
+        timed_out=Outcome.TIMEOUT in failures,
     )
 
 

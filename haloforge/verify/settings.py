@@ -27,6 +27,8 @@ class VerifySettings(BaseModel):
     """Most that a program may print in one run."""
     file_mb: int = Field(64, gt=0)
     """Size of the box's tmpfs, its only writable place, and of the largest file in it."""
+    cache: bool = True
+    """Use what was judged before of the same program, tests and limits, on this machine's disk."""
     unsafe_no_sandbox: bool = False
     """Run model-written code with resource limits alone: it can read and write what you can."""
 

@@ -7,8 +7,10 @@ import ray
 
 from haloforge.errors import InfraError, InputError
 from haloforge.schema import Outcome, Problem, Verdict
+from haloforge.store.cache import cache_folder
 from haloforge.verify import rewards
-from haloforge.verify.extract import extract
+from haloforge.verify.cache import JudgementCache, content_key
+from haloforge.verify.extract import Extracted, extract
 from haloforge.verify.headers import precompile
 from haloforge.verify.judges import Judgement, judge_compile, judge_stdio
 from haloforge.verify.sandbox import Sandbox
@@ -16,6 +18,7 @@ from haloforge.verify.settings import VerifySettings
 from haloforge.verify.toolchains import (
     AUTO,
     TOOLCHAINS,
+    Toolchain,
     default_language,
     language_of,
     languages,
@@ -56,6 +59,7 @@ class Verifier:
                 require(needed)
                 compiled.add(needed.language)
         self.sandbox = Sandbox.probe(settings)
+        self.cache = JudgementCache(cache_folder()) if settings.cache else None
         if "cpp" in compiled:
             precompile(self.sandbox, settings)
 
@@ -107,9 +111,25 @@ class Verifier:
         if toolchain is None:
             return "", Judgement(Outcome.NO_CODE, diagnostics="code in no known language")
         name = version(toolchain)
+        if self.cache is None:
+            return name, self._run(answer, toolchain, problem)
+        key = content_key(
+            answer.code,
+            [name, *toolchain.compile, *toolchain.run],
+            problem.model_dump(include={"judge", "tests", "limits"}),
+            self.settings.model_dump(exclude={"actors", "cache", "verifier"}),
+            self.sandbox.tier,
+        )
+        judgement = self.cache.get(key)
+        if judgement is None:
+            judgement = self._run(answer, toolchain, problem)
+            self.cache.put(key, judgement)
+        return name, judgement
+
+    def _run(self, answer: Extracted, toolchain: Toolchain, problem: Problem) -> Judgement:
         if problem.judge == "compile":
-            return name, judge_compile(answer, toolchain, self.sandbox, self.settings)
-        return name, judge_stdio(answer, toolchain, problem, self.sandbox, self.settings)
+            return judge_compile(answer, toolchain, self.sandbox, self.settings)
+        return judge_stdio(answer, toolchain, problem, self.sandbox, self.settings)
 
 
 def _clip(text: str) -> str:

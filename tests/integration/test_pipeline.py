@@ -46,6 +46,7 @@ def toy(folder: Path) -> list[str]:
         "output": str(folder / "run"),
         "rollout": {"max_tokens": 64, "max_model_len": 256, "kv_cache_gb": 0.25},
         "train": {"epochs": 1, "max_length": 256, "learning_rate": 1e-4, "workers": 2},
+        "verify": {"cache": False},
         "sft": {"data": jsonl("sft.jsonl", answers)},
         "raft": {
             "prompts": jsonl("train.jsonl", [problem(n) for n in range(3)]),

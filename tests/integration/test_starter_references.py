@@ -13,7 +13,7 @@ from haloforge.verify.settings import VerifySettings
 from haloforge.verify.verifier import Verifier
 
 WRONG_PROGRAMS = Path(__file__).parents[1] / "unit" / "starter_wrong_programs.yaml"
-SETTINGS = VerifySettings(run_wall_s=10)  # a busy machine is no fault of a reference
+SETTINGS = VerifySettings(run_wall_s=10, cache=False)  # a busy machine is no fault of a reference
 EVERY = 32  # the sample that runs by default: one problem in so many
 
 

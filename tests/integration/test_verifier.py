@@ -32,7 +32,7 @@ PROBLEMS = {
         Problem(problem_id="any", prompt="Write anything."),
     ]
 }
-SETTINGS = VerifySettings(run_wall_s=2)
+SETTINGS = VerifySettings(run_wall_s=2, cache=False)
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +254,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_compile_bombs_are_stopped(name: str) -> None:
-    settings = VerifySettings(compile_wall_s=4, compile_memory_mb=512)
+    settings = VerifySettings(compile_wall_s=4, compile_memory_mb=512, cache=False)
     start = time.monotonic()
     verdict = judge(Verifier(settings, PROBLEMS), "builds", cpp(BOMBS[name], ""))
     assert verdict["outcome"] == "compile_error"
@@ -272,7 +272,7 @@ def test_limits_of_a_problem_win(verifier: Verifier) -> None:
 
 
 def test_verifier_setting_wins_over_the_tag() -> None:
-    gcc = Verifier(VerifySettings(verifier="gcc"), PROBLEMS)
+    gcc = Verifier(VerifySettings(verifier="gcc", cache=False), PROBLEMS)
     assert judge(gcc, "add", f"```python\n{PYTHON}```")["outcome"] == "no_code"
     assert judge(gcc, "add", f"```c\n{C}```")["toolchain"].startswith("gcc ")
 
@@ -309,7 +309,7 @@ def test_bad_input_and_missing_compilers_are_told_at_once(monkeypatch: pytest.Mo
         judge(Verifier(SETTINGS, PROBLEMS), "nowhere", "")
     monkeypatch.setattr(toolchains, "COMPILER_PATH", "/nonexistent")
     with pytest.raises(ResourceError, match=r"apt-get install g\+\+"):
-        Verifier(VerifySettings(verifier="gcc"), PROBLEMS)
+        Verifier(VerifySettings(verifier="gcc", cache=False), PROBLEMS)
 
 
 def test_row_carries_its_verdict(verifier: Verifier) -> None:

@@ -46,7 +46,7 @@ def test_every_sample_gets_its_verdict(cluster: None) -> None:
     rows = [sample(i, RIGHT if i % 3 else WRONG, -1.5 if i % 2 else None) for i in range(12)]
     problems = ray.put({"add": ADD})
     samples = ray.data.from_items(rows, override_num_blocks=12)
-    judged = verify_stage(samples, problems, VerifySettings(), 0.5, 2).take_all()
+    judged = verify_stage(samples, problems, VerifySettings(cache=False), 0.5, 2).take_all()
     assert len(judged) == len(rows)
     for row in judged:
         verdict = Verdict.model_validate_json(row["verdict"])
@@ -69,7 +69,9 @@ def test_verdicts_come_while_samples_still_arrive(cluster: None) -> None:
     source = ray.data.from_items(rows, override_num_blocks=8)
     samples = source.map(slowly, num_cpus=1, concurrency=1)
     seen = []
-    for row in verify_stage(samples, ray.put({"add": ADD}), VerifySettings(), 0.5, 1).iter_rows():
+    for row in verify_stage(
+        samples, ray.put({"add": ADD}), VerifySettings(cache=False), 0.5, 1
+    ).iter_rows():
         assert json.loads(row["verdict"])["outcome"] == "passed"
         seen.append((time.time(), row["made_at"]))
     assert len(seen) == 8

@@ -1,0 +1,77 @@
+"""Judgements kept by what was judged: the same program, tests and limits are not run twice.
+
+A policy repeats itself: in RAFT a third of its right answers are programs that came before.
+"""
+
+import hashlib
+import json
+import platform
+import sqlite3
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from haloforge.schema import Outcome
+from haloforge.verify.judges import Judgement
+
+ROWS = 500_000  # 2 GB if each had diagnostics at their cap
+WAIT_S = 30.0  # while another actor of this machine writes
+TABLE = "CREATE TABLE IF NOT EXISTS judgements (key TEXT PRIMARY KEY, judgement TEXT NOT NULL)"
+FORGET = "DELETE FROM judgements WHERE rowid <= (SELECT max(rowid) FROM judgements) - ?"
+
+
+def content_key(*parts: Any) -> str:
+    """SHA-256 over `parts` as JSON; whole, since hostile programs are among what it tells apart."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+class JudgementCache:
+    """Judgements on this machine's disk, shared by its actors and kept over runs.
+
+    The newest `rows` are kept, but none that says nothing lasting about a program: time-outs, and
+    failures of ours. Where the disk fails, a warning says so and programs are judged anew.
+    """
+
+    def __init__(self, folder: Path, rows: int = ROWS) -> None:
+        self._database: sqlite3.Connection | None = None
+        # SQLite's log works on one machine: those that share a home have a file each.
+        self.path = folder / f"judgements-{platform.node()}.sqlite"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(
+                self.path, WAIT_S, isolation_level=None, check_same_thread=False
+            )
+        except (OSError, sqlite3.Error) as error:
+            self._give_up(error)
+        self._execute("PRAGMA journal_mode=WAL")
+        self._execute("PRAGMA synchronous=NORMAL")
+        self._execute(TABLE)
+        self._execute(FORGET, rows)
+
+    def get(self, key: str) -> Judgement | None:
+        """What was judged under `key`, None if nothing was."""
+        found = self._execute("SELECT judgement FROM judgements WHERE key = ?", key)
+        if not found:
+            return None
+        fields = json.loads(found[0][0])
+        return Judgement(**{**fields, "outcome": Outcome(fields["outcome"])})
+
+    def put(self, key: str, judgement: Judgement) -> None:
+        """Keeps `judgement` under `key`, if it will hold again."""
+        if not judgement.timed_out and judgement.outcome is not Outcome.INFRA_ERROR:
+            text = json.dumps(asdict(judgement))
+            self._execute("INSERT OR IGNORE INTO judgements VALUES (?, ?)", key, text)
+
+    def _execute(self, statement: str, *values: Any) -> list[Any]:
+        if self._database is None:
+            return []
+        try:
+            return self._database.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            self._give_up(error)
+            return []
+
+    def _give_up(self, error: Exception) -> None:
+        self._database = None
+        warnings.warn(f"judging without a cache: {self.path}: {error}", stacklevel=3)
