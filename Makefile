@@ -26,7 +26,7 @@ $(STAMP): $(PINS) pyproject.toml
 	  || { echo "Python's venv is missing: sudo apt-get install -y python3-venv"; exit 3; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv==0.13.9
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(TORCH) --requirement $(PINS)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(TORCH) --compile-bytecode --requirement $(PINS)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@rm -f $(VENV)/installed-*
 	@touch $@
