@@ -72,17 +72,13 @@ class _Clock:
 
     def time(self, stage: str, run: Callable[[], _T]) -> _T:
         """Runs the stage and adds what it took, also where it was stopped; not where refused."""
-        began = time.monotonic()
+        began, refused = time.monotonic(), False
         try:
-            result = run()
+            return run()
         except InputError:
+            refused = True
             raise
-        except BaseException:
-            self._add(stage, time.monotonic() - began)
-            raise
-        self._add(stage, time.monotonic() - began)
-        return result
-
-    def _add(self, stage: str, seconds: float) -> None:
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-        write_atomic(self._path, json.dumps(self.seconds) + "\n")
+        finally:
+            if not refused:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - began
+                write_atomic(self._path, json.dumps(self.seconds) + "\n")

@@ -123,6 +123,8 @@ def _settings_digest(settings: Settings) -> str:
     """Of all that decides what a seed gives, but for the seed itself: settings and data."""
     tree = settings.model_dump(mode="json", exclude={"seed", "output", "ray"})
     tree["train"].pop("seed")
+    for how in ("actors", "cache"):  # they change no verdict
+        tree["verify"].pop(how)
     problems = [
         read_problems(chosen.prompts, settings.language, chosen.limit, chosen.difficulty)
         for chosen in (settings.raft, settings.benchmark)

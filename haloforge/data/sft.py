@@ -32,8 +32,11 @@ def read_sft(
     the conversations, the same ones each time. Raises InputError naming file, line and field.
     """
     if source == STARTER and not Path(source).exists():
-        problems = read_problems(STARTER, language, limit, difficulty)
-        rows = reference_conversations(problems, language or DEFAULT_LANGUAGE)
+        asked = language or DEFAULT_LANGUAGE
+        problems = read_problems(STARTER, language, difficulty=difficulty)
+        solved = [problem for problem in problems if asked in problem.reference]
+        few = fixed_subset(solved, limit, lambda problem: problem.problem_id)
+        rows = reference_conversations(few, asked)
     else:
         path = Path(source)
         rows = [conversation(row, f"{path}, line {number}") for number, row in read_jsonl(path)]

@@ -3,6 +3,7 @@
 A policy repeats itself: in RAFT a third of its right answers are programs that came before.
 """
 
+import functools
 import hashlib
 import json
 import platform
@@ -15,22 +16,32 @@ from typing import Any
 from haloforge.schema import Outcome
 from haloforge.verify.judges import Judgement
 
-ROWS = 500_000  # 2 GB if each had diagnostics at their cap
+ROWS = 200_000  # 1 GB if each had diagnostics at their cap
 WAIT_S = 30.0  # while another actor of this machine writes
 TABLE = "CREATE TABLE IF NOT EXISTS judgements (key TEXT PRIMARY KEY, judgement TEXT NOT NULL)"
 FORGET = "DELETE FROM judgements WHERE rowid <= (SELECT max(rowid) FROM judgements) - ?"
 
 
 def content_key(*parts: Any) -> str:
-    """SHA-256 over `parts` as JSON; whole, since hostile programs are among what it tells apart."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    """SHA-256 over `parts` as JSON and over the judge's own code, a change of which may change all.
+
+    Whole, since hostile programs are among what it tells apart.
+    """
+    return hashlib.sha256(json.dumps([_judge_digest(), *parts]).encode()).hexdigest()
+
+
+@functools.cache
+def _judge_digest() -> str:
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
 class JudgementCache:
     """Judgements on this machine's disk, shared by its actors and kept over runs.
 
-    The newest `rows` are kept, but none that says nothing lasting about a program: time-outs, and
-    failures of ours. Where the disk fails, a warning says so and programs are judged anew.
+    Only what is lasting is kept: no time-out or near time-out, no failure of the machine or of
+    ours. Opening it forgets all but the newest `rows`. Where the disk fails, a warning says so and
+    programs are judged anew.
     """
 
     def __init__(self, folder: Path, rows: int = ROWS) -> None:
@@ -59,8 +70,8 @@ class JudgementCache:
 
     def put(self, key: str, judgement: Judgement) -> None:
         """Keeps `judgement` under `key`, if it will hold again."""
-        if not judgement.timed_out and judgement.outcome is not Outcome.INFRA_ERROR:
-            text = json.dumps(asdict(judgement))
+        if judgement.lasting and judgement.outcome is not Outcome.INFRA_ERROR:
+            text = json.dumps(asdict(judgement), ensure_ascii=False)
             self._execute("INSERT OR IGNORE INTO judgements VALUES (?, ?)", key, text)
 
     def _execute(self, statement: str, *values: Any) -> list[Any]:

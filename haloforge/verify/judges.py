@@ -4,6 +4,8 @@ Expected output never enters a box: the program's output is compared out here, o
 status alone proves nothing, but one that is not 0 is a crash.
 """
 
+import re
+import signal
 from dataclasses import dataclass
 
 from haloforge.schema import Outcome, Problem, Test
@@ -13,6 +15,12 @@ from haloforge.verify.rewards import silences_warnings
 from haloforge.verify.sandbox import Sandbox, compile_limits, run_limits
 from haloforge.verify.settings import VerifySettings
 from haloforge.verify.toolchains import Toolchain
+
+# What compilers and linkers say when they were refused memory or processes.
+MACHINE_FAILED = re.compile(
+    rb"(?i)killed signal|terminated with signal|terminated program|temporarily unavailable"
+    rb"|cannot allocate|out of memory|memory exhausted|allocation failure"
+)
 
 
 @dataclass(frozen=True)
@@ -28,8 +36,8 @@ class Judgement:
     diagnostics: str = ""
     compile_ms: float = 0.0
     run_ms: float = 0.0
-    timed_out: bool = False
-    """A deadline ended it, in compiling or in a test: another time it may not."""
+    lasting: bool = True
+    """Another run would end alike: no deadline was near, and the machine did not fail it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Compilation:
     warnings: bool
     diagnostics: str
     wall_ms: float
-    timed_out: bool
+    lasting: bool
 
 
 def compile_answer(
@@ -60,7 +68,7 @@ def compile_answer(
         diagnostics = _end(result)
     program = (source if toolchain.interpreted else result.stdout) if result.clean else None
     warnings = toolchain.warned(result) or silences_warnings(answer.code, toolchain.language)
-    return Compilation(program, warnings, diagnostics, result.wall_ms, result.timed_out)
+    return Compilation(program, warnings, diagnostics, result.wall_ms, _lasting(result))
 
 
 def judge_compile(
@@ -78,7 +86,7 @@ def judge_compile(
         warnings=built.warnings,
         diagnostics=built.diagnostics,
         compile_ms=built.wall_ms,
-        timed_out=built.timed_out,
+        lasting=built.lasting,
     )
 
 
@@ -102,15 +110,16 @@ def judge_stdio(
             tests_total=total,
             diagnostics=built.diagnostics,
             compile_ms=built.wall_ms,
-            timed_out=built.timed_out,
+            lasting=built.lasting,
         )
     limits = run_limits(settings, problem.limits.wall_s, problem.limits.memory_mb)
-    passed, run_ms, failures, ran = 0, 0.0, dict[Outcome, str](), True
+    passed, run_ms, failures, ran, lasting = 0, 0.0, dict[Outcome, str](), True, True
     for number, test in enumerate(problem.tests, 1):
         result = sandbox.run(
             toolchain.run, {toolchain.program: built.program}, test.stdin.encode(), limits
         )
         run_ms += result.wall_ms
+        lasting = lasting and _lasting(result) and result.wall_ms < limits.wall_s * 1000 / 2
         outcome, reason = judge_run(result, test)
         ran = ran and result.clean and bool(result.stdout.strip() or not test.stdout.strip())
         passed += outcome is Outcome.PASSED
@@ -130,7 +139,7 @@ def judge_stdio(
         diagnostics="\n".join([*failures.values(), *built.diagnostics.splitlines()]),
         compile_ms=built.wall_ms,
         run_ms=run_ms,
-        timed_out=Outcome.TIMEOUT in failures,
+        lasting=built.lasting and lasting,
     )
 
 
@@ -150,6 +159,12 @@ def judge_run(result: RunResult, test: Test) -> tuple[Outcome, str]:
 def same_output(printed: bytes, expected: bytes) -> bool:
     """Equal line by line, but for white space at the ends of lines and empty lines at the end."""
     return _lines(printed) == _lines(expected)
+
+
+def _lasting(result: RunResult) -> bool:
+    """Whether a run says something about the program alone, and not about the machine's state."""
+    killed = result.timed_out or result.signal == signal.SIGKILL
+    return not killed and not MACHINE_FAILED.search(result.stderr)
 
 
 def _lines(text: bytes) -> list[bytes]:

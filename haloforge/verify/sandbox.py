@@ -163,7 +163,7 @@ class Sandbox:
 
     def show_headers(self, folder: Path | None) -> None:
         """What boxes see of the host: the toolchain, and precompiled headers where `folder` is."""
-        headers = [] if folder is None else ["--ro-bind", str(folder), HEADERS]
+        headers = [] if folder is None else ["--ro-bind-try", str(folder), HEADERS]
         self._folders = [*_root_folders(), *headers]
 
     @classmethod

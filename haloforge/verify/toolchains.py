@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from haloforge.errors import ResourceError
 from haloforge.verify.process import STDERR_CAP, RunResult
@@ -14,10 +15,12 @@ from haloforge.verify.process import STDERR_CAP, RunResult
 AUTO = "auto"
 COMPILER_PATH = "/usr/local/bin:/usr/bin:/bin"  # what a box can see
 PARSE = "with open('main.py', 'rb') as file: compile(file.read(), 'main.py', 'exec')"
-MOLD = "/usr/libexec/mold"
-"""Where mold is found under the name `ld`: linking is a third of compiling a short program."""
-GCC_FLAGS = f"-O2 -Wall -Wextra -fmax-errors=5 -pthread -B{MOLD}"
+GCC_FLAGS = "-O2 -Wall -Wextra -fmax-errors=5 -pthread"
 CPP_FLAGS = f"-std=gnu++17 {GCC_FLAGS}"
+# The mold linker, where it is installed: linking is a third of compiling a short C++ program. One
+# thread, as a box bounds them. Not for C, whose nested functions need a stack it does not give.
+MOLD_FOLDER = Path("/usr/libexec/mold")
+MOLD = f"-B{MOLD_FOLDER} -Wl,--thread-count=1" if (MOLD_FOLDER / "ld").exists() else ""
 HEADERS = "/headers"
 """Where a box may have precompiled headers; the compiler passes over a folder that is not there."""
 
@@ -49,6 +52,8 @@ class Toolchain:
     """What marks a warning among the diagnostics."""
     package: str
     """The Debian package that brings it."""
+    linker: str = ""
+    """Its linker, where that is not the compiler's own."""
     interpreted: bool = False
     """The program is the source: compiling only parses it."""
 
@@ -74,11 +79,12 @@ TOOLCHAINS = (
         language="cpp",
         tags=frozenset({"cpp", "c++", "cc", "cxx", "cplusplus", "hpp", "g++", "gnu++"}),
         source="main.cpp",
-        compile=_gcc("g++", f"{CPP_FLAGS} -I{HEADERS}", "main.cpp"),
+        compile=_gcc("g++", f"{CPP_FLAGS} -I{HEADERS} {MOLD}", "main.cpp"),
         run=("./program",),
         version=("g++", "-dumpfullversion"),
         warning=b"warning: ",
         package="g++",
+        linker="mold" if MOLD else "",
     ),
     Toolchain(
         name="gcc",
@@ -154,13 +160,13 @@ def select(
 
 @functools.cache
 def version(row: Toolchain) -> str:
-    """Name and version, such as `gcc 12.2.0`. Raises ResourceError when it is not installed."""
+    """Name and version, such as `gcc 12.2.0 mold`. Raises ResourceError where it is missing."""
     require(row)
     try:
         probe = subprocess.run(row.version, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         raise ResourceError(f"{row.version[0]} does not run ({error}): {_install(row)}") from error
-    return f"{row.name} {probe.stdout.strip()}"
+    return f"{row.name} {probe.stdout.strip()} {row.linker}".rstrip()
 
 
 def require(row: Toolchain) -> None:

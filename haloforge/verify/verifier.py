@@ -1,6 +1,7 @@
 """The verifier: a completion in, a verdict out."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -13,7 +14,7 @@ from haloforge.verify.cache import JudgementCache, content_key
 from haloforge.verify.extract import Extracted, extract
 from haloforge.verify.headers import precompile
 from haloforge.verify.judges import Judgement, judge_compile, judge_stdio
-from haloforge.verify.sandbox import Sandbox
+from haloforge.verify.sandbox import BUBBLEWRAP, Sandbox
 from haloforge.verify.settings import VerifySettings
 from haloforge.verify.toolchains import (
     AUTO,
@@ -48,7 +49,7 @@ class Verifier:
         for row in TOOLCHAINS:
             if settings.verifier == row.name:
                 require(row)
-        compiled = set()
+        may_be_cpp = False
         for problem in self.problems.values():
             if settings.verifier == AUTO and problem.language and not language_of(problem.language):
                 raise InputError(
@@ -57,11 +58,15 @@ class Verifier:
                 )
             if needed := select(settings.verifier, problem.language, None):
                 require(needed)
-                compiled.add(needed.language)
+            may_be_cpp |= needed is None or needed.language == "cpp"
         self.sandbox = Sandbox.probe(settings)
-        self.cache = JudgementCache(cache_folder()) if settings.cache else None
-        if "cpp" in compiled:
-            precompile(self.sandbox, settings)
+        self.cache = None
+        # Without boxes a program could write to what later programs are judged by.
+        if self.sandbox.tier == BUBBLEWRAP:
+            if settings.cache:
+                self.cache = JudgementCache(cache_folder())
+            if may_be_cpp:
+                precompile(self.sandbox, settings)
 
     def verify(self, sample: dict[str, Any]) -> dict[str, Any]:
         """The row of VERDICT_SCHEMA for a row of SAMPLE_SCHEMA.
@@ -114,7 +119,7 @@ class Verifier:
         if self.cache is None:
             return name, self._run(answer, toolchain, problem)
         key = content_key(
-            answer.code,
+            answer.code.encode(errors="replace").decode(),
             [name, *toolchain.compile, *toolchain.run],
             problem.model_dump(include={"judge", "tests", "limits"}),
             self.settings.model_dump(exclude={"actors", "cache", "verifier"}),
@@ -123,6 +128,7 @@ class Verifier:
         judgement = self.cache.get(key)
         if judgement is None:
             judgement = self._run(answer, toolchain, problem)
+            judgement = replace(judgement, diagnostics=_clip(judgement.diagnostics))
             self.cache.put(key, judgement)
         return name, judgement
 

@@ -60,6 +60,24 @@ def test_they_are_used(precompiled: Sandbox, name: str) -> None:
     assert result.stderr.splitlines()[0] == f"! {HEADERS}/{name}.gch".encode()
 
 
+def test_linking_needs_no_threads(precompiled: Sandbox) -> None:
+    """Linkers take a thread a core, and a box bounds them."""
+    cpp = select("gcc", "cpp", None)
+    assert cpp is not None
+    few = VerifySettings(processes=8)
+    assert compile_answer(Extracted(SOURCES["first"], "cpp"), cpp, precompiled, few).program
+
+
+def test_a_folder_that_goes_is_done_without() -> None:
+    sandbox = Sandbox.probe(SETTINGS)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        sandbox.show_headers(Path(folder))
+    cpp = select("gcc", "cpp", None)
+    assert cpp is not None
+    assert compile_answer(Extracted(SOURCES["first"], "cpp"), cpp, sandbox, SETTINGS).program
+
+
 def test_a_folder_that_others_can_write_is_not_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,6 @@ ADD = Problem(
     problem_id="add", prompt="x", judge="stdio", tests=[Test(stdin="1 2\n", stdout="3\n")]
 )
 RIGHT = "```python\nprint(sum(map(int, input().split())))\n```"
-SLOW = "```python\nwhile True: pass\n```"
 
 
 class Counted:
@@ -74,19 +73,38 @@ def test_other_tests_limits_or_judges_are_judged_apart(
     assert other.boxes > 0
 
 
-def test_a_time_out_is_judged_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = Counted(monkeypatch, ADD, run_wall_s=0.3)
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        ("while True: pass", Outcome.TIMEOUT),
+        ("import time; time.sleep(0.6); print(3)", Outcome.PASSED),  # near its deadline
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", Outcome.RUNTIME_ERROR),
+        ("raise OSError('Cannot allocate memory')", Outcome.RUNTIME_ERROR),
+    ],
+)
+def test_what_may_end_otherwise_is_judged_anew(
+    monkeypatch: pytest.MonkeyPatch, code: str, outcome: Outcome
+) -> None:
+    counted = Counted(monkeypatch, ADD, run_wall_s=1)
     for boxes in (2, 4):
-        assert counted.judge(SLOW)["outcome"] == Outcome.TIMEOUT
+        assert counted.judge(f"```python\n{code}\n```")["outcome"] == outcome
         assert counted.boxes == boxes
+
+
+def test_without_boxes_nothing_is_kept(folder: Path) -> None:
+    """A program could write to the file that later programs are judged by."""
+    with pytest.warns(UserWarning, match="unsafe_no_sandbox"):
+        verifier = Verifier(VerifySettings(unsafe_no_sandbox=True), {"add": ADD})
+    assert verifier.cache is None
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     "judgement",
     [
         Judgement(Outcome.INFRA_ERROR),
-        Judgement(Outcome.TIMEOUT, timed_out=True),
-        Judgement(Outcome.COMPILE_ERROR, timed_out=True),
+        Judgement(Outcome.TIMEOUT, lasting=False),
+        Judgement(Outcome.COMPILE_ERROR, lasting=False),
     ],
 )
 def test_what_may_end_otherwise_is_not_kept(folder: Path, judgement: Judgement) -> None:
