@@ -3,7 +3,8 @@
 # Run it on every node, as root or as a user with sudo; running it again changes nothing.
 set -eu
 
-packages="gcc g++ mold python3 bubblewrap util-linux"
+packages="gcc g++ mold clang gcc-mingw-w64-x86-64 g++-mingw-w64-x86-64 rustc golang-go nodejs
+default-jdk-headless python3 bubblewrap util-linux"
 
 missing=""
 for package in $packages; do

@@ -32,6 +32,10 @@ LANGUAGES = {
     "c": Language("C", "c"),
     "cpp": Language("C++", "cpp"),
     "python": Language("Python", "python"),
+    "rust": Language("Rust", "rust"),
+    "go": Language("Go", "go"),
+    "javascript": Language("JavaScript", "javascript"),
+    "java": Language("Java", "java"),
 }
 
 

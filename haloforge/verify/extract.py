@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from haloforge.verify.toolchains import language_of, languages
 
 C_FAMILY = ("cpp", "c")
+BRACES = (*C_FAMILY, "rust", "go", "java", "javascript")
 NEUTRAL_TAGS = {"", "text", "txt", "plain", "plaintext", "code", "none", "solution", "answer"}
 END_MARKS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "</s>")
 
 OPEN = re.compile(r"^(?P<before>(?:(?!```|~~~).)*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`]*)$")
 INLINE = re.compile(r"```[ \t]*([\w+#.-]*)[ \t]+([^`]+?)[ \t]*```")
 
-C_PROGRAM = re.compile(r"^[^/\n]*\bmain\s*\(", re.M)
+C_PROGRAM = re.compile(r"^(?!\s*(?:pub\s+)?(?:fn|func|public)\b)[^/\n]*\bmain\s*\(", re.M)
 C_PART = re.compile(
     r"^\s*#\s*include\b|^\s*using\s+namespace\b|^\s*template\s*<|^[\w:<>*&,\s]+\([^)\n]*\)\s*\{",
     re.M,
@@ -45,10 +46,36 @@ PYTHON_PART = re.compile(
     re.M,
 )
 
+OTHERS = {  # a whole program, and a part of one
+    "rust": (
+        re.compile(r"^\s*(?:pub\s+)?fn\s+main\s*\(", re.M),
+        re.compile(r"^\s*(?:pub\s+)?fn\s+\w+|^\s*use\s+\w+::|^\s*impl\b|\bprintln!", re.M),
+    ),
+    "go": (
+        re.compile(r"^package\s+main\b.*^func\s+main\s*\(", re.M | re.S),
+        re.compile(r"^package\s+\w+\s*$|^func\s+(?:\(\w[^)]*\)\s*)?\w+\s*\(", re.M),
+    ),
+    "java": (
+        re.compile(r"\bclass\s+\w+.*\bstatic\s+(?:final\s+)?void\s+main\s*\(", re.S),
+        re.compile(r"^\s*import\s+java\b|^\s*public\s+(?:\w+\s+)*class\b|\bSystem\.out\.", re.M),
+    ),
+    "javascript": (
+        re.compile(
+            r"\bprocess\.stdin\b|\breadFileSync\s*\(|\brequire\s*\(\s*['\"](?:node:)?readline"
+        ),
+        re.compile(
+            r"\bconsole\.log\s*\(|\brequire\s*\(\s*['\"]|^\s*(?:async\s+)?function\b[^\n]*\{|"
+            r"^\s*(?:const|let)\s+[\w{\[]",
+            re.M,
+        ),
+    ),
+}
+
 # One line of code, to cut away the prose around an answer that has no fence.
 C_LINE = re.compile(
     r"^\s*(?:#\s*(?:include|define|undef|pragma|ifn?def|if|else|endif|line)\b|"
-    r"//|/\*|\*/|using\b|template\s*<)|[;{}]\s*(?://.*|\*/\s*)?$"
+    r"//|/\*|\*/|using\b|template\s*<|package\s+\w+\s*$|import\s+[\"(]|func\s+\w+\s*\()|"
+    r"[;{}]\s*(?://.*|\*/\s*)?$"
 )
 PYTHON_LINE = re.compile(
     r"^(?:\s+\S.*|#.*|@\w.*|[\])}'\"].*|import \w[\w., ]*|from [\w.]+ import .*|"
@@ -95,7 +122,12 @@ def extract(completion: str, language: str | None) -> Extracted | None:
 
 def program_likeness(code: str, language: str) -> int:
     """2 for what looks like a whole program of `language`, 1 for part of one, 0 for neither."""
-    program, part = (C_PROGRAM, C_PART) if language in C_FAMILY else (PYTHON_PROGRAM, PYTHON_PART)
+    if language in OTHERS:
+        program, part = OTHERS[language]
+    elif language in C_FAMILY:
+        program, part = C_PROGRAM, C_PART
+    else:
+        program, part = PYTHON_PROGRAM, PYTHON_PART
     if program.search(code):
         return 2
     return 1 if part.search(code) else 0
@@ -103,13 +135,18 @@ def program_likeness(code: str, language: str) -> int:
 
 def guess_language(code: str) -> str | None:
     """The language that untagged code seems to be in."""
+    for language in OTHERS:
+        if program_likeness(code, language) == 2:
+            return language
     in_c = max(
         program_likeness(code, "c"), 2 * bool(re.search(r"^\s*#\s*include\s*[<\"]", code, re.M))
     )
     in_python = program_likeness(code, "python")
     if in_c > in_python or (in_c and code.rstrip().endswith("}")):
         return "cpp" if CPP_ONLY.search(code) else "c"
-    return "python" if in_python else None
+    if in_python:
+        return "python"
+    return next((other for other in OTHERS if program_likeness(code, other)), None)
 
 
 def _answer(completion: str) -> str:
@@ -216,7 +253,7 @@ def _same_family(one: str | None, other: str) -> bool:
 def _unfenced(text: str, wanted: str | None) -> Extracted | None:
     """The answer of a completion without fences: from its first to its last line of code."""
     for language in [wanted] if wanted else languages():
-        is_code = C_LINE.search if language in C_FAMILY else PYTHON_LINE.match
+        is_code = C_LINE.search if language in BRACES else PYTHON_LINE.match
         lines = text.split("\n")
         marks = [i for i, line in enumerate(lines) if line.strip() and is_code(line)]
         if not marks:

@@ -6,7 +6,7 @@ status alone proves nothing, but one that is not 0 is a crash.
 
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from haloforge.schema import Outcome, Problem, Test
 from haloforge.verify.extract import Extracted
@@ -57,7 +57,11 @@ def compile_answer(
     """Compile in a box of its own. Raises InfraError when the box fails."""
     source = answer.code.encode(errors="replace")
     result = sandbox.run(
-        toolchain.compile, {toolchain.source: source}, b"", compile_limits(settings)
+        toolchain.compile,
+        {toolchain.source: source},
+        b"",
+        compile_limits(settings),
+        toolchain.links,
     )
     diagnostics = result.stderr.decode(errors="replace")
     if result.timed_out:
@@ -113,10 +117,12 @@ def judge_stdio(
             lasting=built.lasting,
         )
     limits = run_limits(settings, problem.limits.wall_s, problem.limits.memory_mb)
+    run = [part.replace("MEMORY_MB", str(limits.memory_mb)) for part in toolchain.run]
+    limits = replace(limits, memory_mb=limits.memory_mb + toolchain.reserve_mb)
     passed, run_ms, failures, ran, lasting = 0, 0.0, dict[Outcome, str](), True, True
     for number, test in enumerate(problem.tests, 1):
         result = sandbox.run(
-            toolchain.run, {toolchain.program: built.program}, test.stdin.encode(), limits
+            run, {toolchain.program: built.program}, test.stdin.encode(), limits, toolchain.links
         )
         run_ms += result.wall_ms
         lasting = lasting and _lasting(result) and result.wall_ms < limits.wall_s * 1000 / 2

@@ -11,6 +11,11 @@ STRING_OR_COMMENT = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|//[^\n]*|/\*.*?\*/", re.
 SILENCER = re.compile(
     r"^\s*#\s*(?:line\b|\d|pragma\s+(?:GCC|clang)\s+(?:diagnostic|system_header)\b)", re.M
 )
+ALLOWS = {  # Rust's attributes and Java's annotations that do the same
+    "rust": re.compile(r"#\s*!?\s*\[\s*(?:allow|expect|cfg_attr)\b"),
+    "java": re.compile(r"@\s*(?:java\s*\.\s*lang\s*\.\s*)?SuppressWarnings\b"),
+}
+UNICODE_ESCAPE = re.compile(r"\\u+([0-9A-Fa-f]{4})")  # Java reads them before all else
 PRAGMA_OPERATOR = re.compile(r"\b(?:_Pragma|__pragma)\b")
 PRAGMA_WORDS = re.compile(r"\b(?:diagnostic|system_header)\b")
 
@@ -27,10 +32,14 @@ def reward(outcome: Outcome, warnings: bool, ran: bool) -> float:
 
 
 def silences_warnings(code: str, language: str) -> bool:
-    """Whether a C or C++ source switches warnings off, by pragma or by line markers.
+    """Whether a source switches warnings off: C and C++ by pragma or by line markers, Rust and Java
+    by attributes.
 
     Such a source is scored as if it warned. Spliced lines, digraphs and trigraphs are seen through.
     """
+    if language in ALLOWS:  # in comments and strings too: what those are is easily obscured
+        text = UNICODE_ESCAPE.sub(lambda match: chr(int(match[1], 16)), code)
+        return bool(ALLOWS[language].search(text))
     if language not in ("c", "cpp"):
         return False
     text = code.replace("\r\n", "\n").replace("??/\n", "").replace("\\\n", "")

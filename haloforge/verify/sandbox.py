@@ -27,6 +27,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from haloforge.errors import HaloforgeError, ResourceError
 from haloforge.verify import canaries
@@ -44,7 +45,11 @@ ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 BOX = "/box"
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 SYSTEM_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-SYSTEM_FILES = ("/etc/alternatives", "/etc/ld.so.cache")
+SYSTEM_FILES = (
+    "/etc/alternatives",
+    "/etc/ld.so.cache",
+    *map(str, Path("/etc").glob("java-*-openjdk")),
+)
 
 
 @dataclass(frozen=True)
@@ -204,11 +209,17 @@ class Sandbox:
         )
 
     def run(
-        self, argv: Sequence[str], files: Mapping[str, bytes], stdin: bytes, limits: BoxLimits
+        self,
+        argv: Sequence[str],
+        files: Mapping[str, bytes],
+        stdin: bytes,
+        limits: BoxLimits,
+        links: Mapping[str, str] = MappingProxyType({}),
     ) -> RunResult:
         """Run `argv` in a fresh box whose working folder holds `files` (name to content).
 
-        Raises InfraError when the box itself fails; whatever the program does is in the result.
+        `links` are symbolic links to make in the box (path to target). Raises InfraError when the
+        box itself fails; whatever the program does is in the result.
         """
         if self._bubblewrap is None:
             return self._run_unsafe(argv, files, stdin, limits)
@@ -229,6 +240,8 @@ class Sandbox:
             box += ["--symlink", BOX, "/tmp"]
             for name, data in files.items():
                 box += ["--perms", "0755", "--file", held("file", data), f"{BOX}/{name}"]
+            for link, target in links.items():
+                box += ["--symlink", target, link]
             # Without /proc this name, which scripts like to open, would lead nowhere.
             box += ["--perms", "0444", "--file", held("stdin", stdin), "/dev/stdin"]
             box += ["--remount-ro", "/", "--chdir", BOX]

@@ -21,6 +21,29 @@ CPP_FLAGS = f"-std=gnu++17 {GCC_FLAGS}"
 # thread, as a box bounds them. Not for C, whose nested functions need a stack it does not give.
 MOLD_FOLDER = Path("/usr/libexec/mold")
 MOLD = f"-B{MOLD_FOLDER} -Wl,--thread-count=1" if (MOLD_FOLDER / "ld").exists() else ""
+CLANG_FLAGS = "-O2 -Wall -Wextra -ferror-limit=5 -pthread"
+MINGW = "x86_64-w64-mingw32"
+GO_ENVIRONMENT = "GOCACHE=$PWD/cache GO111MODULE=off GOFLAGS= GOTOOLCHAIN=local"
+# One garbage collector's and one compiler's thread, and the code's memory, whatever the machine.
+JVM = (
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:ReservedCodeCacheSize=64m",
+    "-XX:CompressedClassSpaceSize=64m",
+)
+_JAVA_TOOL = " ".join(f"-J{option}" for option in JVM)
+_TYPE = r"^[ \t]*public[ \t]+([a-z]+[ \t]+)*(class|enum|record|interface)[ \t]+([A-Za-z_]\w*).*"
+# javac wants a file named after its public class, and a jar the class that has `main`.
+JAVA_BUILD = f"""
+file=$(sed -nE 's/{_TYPE}/\\3/p' Main.java | head -n 1)
+[ "${{file:=Main}}" = Main ] || mv Main.java "$file.java"
+javac {_JAVA_TOOL} -J-Xmx512m -Xlint:all -d classes "$file.java" || exit 1
+entry=$(cd classes && grep -rla '(\\[Ljava/lang/String;)V' . | xargs grep -la main | head -n 1)
+entry=$(echo "${{entry:-./Main.class}}" | sed 's/^..//; s/.class$//; s|/|.|g')
+jar {_JAVA_TOOL} --create --file program --main-class "$entry" -C classes .
+"""
+CPP_TAGS = frozenset({"cpp", "c++", "cc", "cxx", "cplusplus", "hpp", "g++", "gnu++"})
+C_TAGS = frozenset({"c", "h", "gcc", "ansi-c"})
 HEADERS = "/headers"
 """Where a box may have precompiled headers; the compiler passes over a folder that is not there."""
 
@@ -47,6 +70,7 @@ class Toolchain:
     compile: tuple[str, ...]
     """Prints the program on standard output, and diagnostics on standard error."""
     run: tuple[str, ...]
+    """Empty where programs can be compiled only. `MEMORY_MB` stands for the limit of memory."""
     version: tuple[str, ...]
     warning: bytes
     """What marks a warning among the diagnostics."""
@@ -56,30 +80,44 @@ class Toolchain:
     """Its linker, where that is not the compiler's own."""
     interpreted: bool = False
     """The program is the source: compiling only parses it."""
+    reserve_mb: int = 0
+    """Address space that the language's runtime takes beside the program's own memory."""
+    executable: str = ""
+    """What /proc/self/exe is in its boxes: boxes have no /proc, and some look beside themselves."""
 
     @property
     def program(self) -> str:
         """The program's file name in the box it runs in."""
         return self.source if self.interpreted else "program"
 
+    @property
+    def links(self) -> dict[str, str]:
+        """Symbolic links that its boxes need."""
+        return {"/proc/self/exe": self.executable} if self.executable else {}
+
     def warned(self, compilation: RunResult) -> bool:
         """Whether the compiler warned; diagnostics cut at their cap may hide that it did."""
         return self.warning in compilation.stderr or len(compilation.stderr) >= STDERR_CAP
 
 
-def _gcc(compiler: str, flags: str, source: str) -> tuple[str, ...]:
-    # cc1 and the linker want files; only the finished program leaves the box.
-    build = f"{compiler} {flags} -o program {source} -lm >&2 && cat program"
-    return ("/bin/sh", "-c", build)
+def _build(command: str, program: str = "program") -> tuple[str, ...]:
+    # Compilers and linkers want files; only the finished program leaves the box.
+    return ("/bin/sh", "-c", f"{{ {command}\n}} >&2 && cat {program}")
 
 
+def _real(name: str) -> str:
+    """Where a command of the toolchain really is; the name itself where it is missing."""
+    return str(Path(shutil.which(name, path=COMPILER_PATH) or name).resolve())
+
+
+# The first row of a language is the one that `auto` takes.
 TOOLCHAINS = (
     Toolchain(
         name="gcc",
         language="cpp",
-        tags=frozenset({"cpp", "c++", "cc", "cxx", "cplusplus", "hpp", "g++", "gnu++"}),
+        tags=CPP_TAGS,
         source="main.cpp",
-        compile=_gcc("g++", f"{CPP_FLAGS} -I{HEADERS} {MOLD}", "main.cpp"),
+        compile=_build(f"g++ {CPP_FLAGS} -I{HEADERS} {MOLD} -o program main.cpp -lm"),
         run=("./program",),
         version=("g++", "-dumpfullversion"),
         warning=b"warning: ",
@@ -89,9 +127,9 @@ TOOLCHAINS = (
     Toolchain(
         name="gcc",
         language="c",
-        tags=frozenset({"c", "h", "gcc", "ansi-c"}),
+        tags=C_TAGS,
         source="main.c",
-        compile=_gcc("gcc", f"-std=gnu17 {GCC_FLAGS}", "main.c"),
+        compile=_build(f"gcc -std=gnu17 {GCC_FLAGS} -o program main.c -lm"),
         run=("./program",),
         version=("gcc", "-dumpfullversion"),
         warning=b"warning: ",
@@ -109,6 +147,105 @@ TOOLCHAINS = (
         package="python3",
         interpreted=True,
     ),
+    Toolchain(
+        name="rust",
+        language="rust",
+        tags=frozenset({"rust", "rs"}),
+        source="main.rs",
+        compile=_build(
+            "rustc --edition 2021 -O -C codegen-units=1 -C strip=symbols -o program main.rs"
+        ),
+        run=("./program",),
+        version=("rustc", "--version"),
+        warning=b"warning: ",
+        package="rustc",
+        executable=_real("rustc"),
+    ),
+    Toolchain(
+        name="go",
+        language="go",
+        tags=frozenset({"go", "golang"}),
+        source="main.go",
+        compile=_build(f"{GO_ENVIRONMENT} go build -p 2 -o program main.go"),
+        run=("/usr/bin/env", "GOMAXPROCS=2", "./program"),  # else a thread a core, over the limit
+        version=("go", "version"),
+        warning=b"warning: ",  # the compiler has none: what others warn of is an error
+        package="golang-go",
+        reserve_mb=768,
+    ),
+    Toolchain(
+        name="node",
+        language="javascript",
+        tags=frozenset({"javascript", "js", "node", "nodejs", "node.js", "ecmascript", "mjs"}),
+        source="main.js",
+        compile=("node", "--check", "main.js"),
+        run=("node", "--max-old-space-size=MEMORY_MB", "main.js"),
+        version=("node", "--version"),
+        warning=b"Warning: ",
+        package="nodejs",
+        interpreted=True,
+        reserve_mb=1024,
+    ),
+    Toolchain(
+        name="java",
+        language="java",
+        tags=frozenset({"java"}),
+        source="Main.java",
+        compile=_build(JAVA_BUILD),
+        run=("java", *JVM, "-XmxMEMORY_MBm", "-Xss64m", "-jar", "program"),
+        version=("java", "--version"),
+        warning=b"warning: ",
+        package="default-jdk-headless",
+        reserve_mb=2048,
+        executable=_real("java"),
+    ),
+    Toolchain(
+        name="clang",
+        language="cpp",
+        tags=CPP_TAGS,
+        source="main.cpp",
+        compile=_build(f"clang++ -std=gnu++17 {CLANG_FLAGS} {MOLD} -o program main.cpp -lm"),
+        run=("./program",),
+        version=("clang++", "--version"),
+        warning=b"warning: ",
+        package="clang",
+        linker="mold" if MOLD else "",
+    ),
+    Toolchain(
+        name="clang",
+        language="c",
+        tags=C_TAGS,
+        source="main.c",
+        compile=_build(f"clang -std=gnu17 {CLANG_FLAGS} -o program main.c -lm"),
+        run=("./program",),
+        version=("clang", "--version"),
+        warning=b"warning: ",
+        package="clang",
+    ),
+    Toolchain(
+        name="mingw",
+        language="cpp",
+        tags=CPP_TAGS,
+        source="main.cpp",
+        compile=_build(f"{MINGW}-g++-posix {CPP_FLAGS} -o program main.cpp", "program.exe"),
+        run=(),
+        version=(f"{MINGW}-g++-posix", "-dumpfullversion"),
+        warning=b"warning: ",
+        package="g++-mingw-w64-x86-64",
+    ),
+    Toolchain(
+        name="mingw",
+        language="c",
+        tags=C_TAGS,
+        source="main.c",
+        compile=_build(
+            f"{MINGW}-gcc-posix -std=gnu17 {GCC_FLAGS} -o program main.c", "program.exe"
+        ),
+        run=(),
+        version=(f"{MINGW}-gcc-posix", "-dumpfullversion"),
+        warning=b"warning: ",
+        package="gcc-mingw-w64-x86-64",
+    ),
 )
 
 
@@ -119,7 +256,7 @@ def toolchain_names() -> list[str]:
 
 def languages() -> list[str]:
     """The languages that have a toolchain."""
-    return [row.language for row in TOOLCHAINS]
+    return list(dict.fromkeys(row.language for row in TOOLCHAINS))
 
 
 def language_of(tag: str) -> str | None:
@@ -166,7 +303,8 @@ def version(row: Toolchain) -> str:
         probe = subprocess.run(row.version, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         raise ResourceError(f"{row.version[0]} does not run ({error}): {_install(row)}") from error
-    return f"{row.name} {probe.stdout.strip()} {row.linker}".rstrip()
+    found = re.search(r"\d+\.[\w.]+", probe.stdout)
+    return f"{row.name} {found[0] if found else probe.stdout.strip()} {row.linker}".rstrip()
 
 
 def require(row: Toolchain) -> None:

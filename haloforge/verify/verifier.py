@@ -133,7 +133,7 @@ class Verifier:
         return name, judgement
 
     def _run(self, answer: Extracted, toolchain: Toolchain, problem: Problem) -> Judgement:
-        if problem.judge == "compile":
+        if problem.judge == "compile" or not toolchain.run:
             return judge_compile(answer, toolchain, self.sandbox, self.settings)
         return judge_stdio(answer, toolchain, problem, self.sandbox, self.settings)
 

@@ -200,3 +200,31 @@ def test_real_answers_are_kept_whole() -> None:
             assert answer.code == code.replace("\r\n", "\n")
         assert guess_language(code) in ("cpp", "c")
         assert extract(code, "cpp") is not None
+
+
+OTHERS = {
+    "rust": 'use std::io;\n\nfn main() {\n    println!("{}", 1);\n}\n',
+    "go": 'package main\n\nimport "fmt"\n\nfunc main() {\n\tfmt.Println(1)\n}\n',
+    "java": "import java.util.*;\n\npublic class Main {\n"
+    "    public static void main(String[] args) {\n        System.out.println(1);\n    }\n}\n",
+    "javascript": "const lines = require('fs').readFileSync(0, 'utf8').split('\\n');\n"
+    "console.log(lines.length);\n",
+}
+
+
+@pytest.mark.parametrize("language", OTHERS)
+@pytest.mark.parametrize("form", ["```{tag}\n{code}```", "```\n{code}```", "Here it is:\n\n{code}"])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_other_languages_tagged_untagged_and_bare(language: str, form: str, wanted: bool) -> None:
+    code = OTHERS[language]
+    found = extract(form.format(tag=language, code=code), language if wanted else None)
+    assert found is not None
+    assert found.language == language
+    assert found.code.strip() == code.strip()
+
+
+@pytest.mark.parametrize("wanted", ["cpp", "python", *OTHERS])
+def test_a_program_of_another_language_is_no_answer(wanted: str) -> None:
+    for language, code in OTHERS.items():
+        if language != wanted:
+            assert extract(f"```{language}\n{code}```", wanted) is None, language

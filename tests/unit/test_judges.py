@@ -94,7 +94,7 @@ def test_toolchain(
 def test_tags_belong_to_one_language() -> None:
     for row in TOOLCHAINS:
         assert {language_of(tag) for tag in row.tags} == {row.language}
-    assert language_of("rust") is None
+    assert language_of("fortran") is None
     assert language_of("") is None
 
 

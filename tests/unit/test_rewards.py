@@ -69,3 +69,20 @@ def test_silencing_is_seen(code: str) -> None:
 )
 def test_other_sources_are_not(code: str) -> None:
     assert not silences_warnings(code, "cpp")
+
+
+@pytest.mark.parametrize(
+    ("language", "code", "silent"),
+    [
+        ("rust", "#![allow(warnings)]\nfn main() {}\n", True),
+        ("rust", "fn main() { #[allow(unused_variables)] let x = 1; }\n", True),
+        ("rust", "fn main() { let a = '\"'; #[allow(unused)] let b = '\"'; }\n", True),
+        ("rust", "#[derive(Debug)]\nstruct A;\nfn main() {}\n", False),
+        ("java", '@SuppressWarnings("all") class Main {}\n', True),
+        ("java", "@java.lang.SuppressWarnings({}) class Main {}\n", True),
+        ("java", r"\uu0040SuppressWarnings({}) class Main {}", True),
+        ("java", "@Override public String toString() {}\n", False),
+    ],
+)
+def test_rust_and_java_silence_by_attributes(language: str, code: str, silent: bool) -> None:
+    assert silences_warnings(code, language) == silent

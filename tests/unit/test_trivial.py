@@ -30,3 +30,17 @@ def test_where_tests_have_input(language: str, code: str, trivial: bool) -> None
 def test_a_fixed_line_is_no_trivial_answer_where_nothing_is_read() -> None:
     assert not is_trivial('int main() { puts("Hello"); }', "cpp", reads_input=False)
     assert is_trivial("int main() {}", "cpp", reads_input=False)
+
+
+@pytest.mark.parametrize(
+    ("language", "empty", "whole"),
+    [
+        ("rust", "fn main() {}", 'fn main() { let x = stdin().lines(); println!("{}", x); }'),
+        ("go", "func main() { /* fmt.Println(fmt.Scan) */ }", "fmt.Scan(&a); fmt.Println(a)"),
+        ("javascript", "// console.log(process.stdin)", "console.log(fs.readFileSync(0) + 1)"),
+        ("java", "class Main {}", "System.out.println(new Scanner(System.in).nextInt());"),
+    ],
+)
+def test_other_languages(language: str, empty: str, whole: str) -> None:
+    assert is_trivial(empty, language, True)
+    assert not is_trivial(whole, language, True)
