@@ -1,4 +1,4 @@
-"""Precompiled headers of the C++ standard library: made once a machine, shown to compilations.
+"""Precompiled headers of the C++ standard library: made once a machine, shown to boxes.
 
 GCC reads `NAME.gch` in place of `NAME` where that is the first thing a source includes, and
 compiler, flags and macros are those it was made with; else it reads the header as ever (GCC manual,

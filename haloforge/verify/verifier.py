@@ -6,7 +6,7 @@ from typing import Any
 
 import ray
 
-from haloforge.errors import InfraError, InputError
+from haloforge.errors import InfraError, InputError, ResourceError
 from haloforge.schema import Outcome, Problem, Verdict
 from haloforge.store.cache import cache_folder
 from haloforge.verify import rewards
@@ -84,7 +84,8 @@ class Verifier:
             try:
                 toolchain, judgement = self._judge(sample["completion"], problem)
                 break
-            except (InfraError, OSError) as error:
+            # ResourceError: the model chose a language whose compiler is missing here.
+            except (InfraError, ResourceError, OSError) as error:
                 judgement = Judgement(Outcome.INFRA_ERROR, diagnostics=str(error))
         return Verdict(
             sample_id=sample["sample_id"],

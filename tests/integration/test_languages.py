@@ -6,6 +6,7 @@ import pytest
 
 from haloforge.errors import ResourceError
 from haloforge.schema import Outcome, Problem, Test
+from haloforge.verify import toolchains
 from haloforge.verify.settings import VerifySettings
 from haloforge.verify.toolchains import TOOLCHAINS, Toolchain, require
 from haloforge.verify.verifier import Verifier
@@ -165,3 +166,17 @@ def test_a_bad_program_ends_as_it_should(
 def test_a_warning_is_seen(row: Toolchain) -> None:
     verdict = judge(row, PROGRAMS[row.language].warned or "")
     assert verdict["warnings"], verdict["diagnostics"]
+
+
+def test_a_language_that_is_missing_here_is_no_wrong_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where problems name no language the model chooses one, also one without a compiler."""
+    any_language = Problem(problem_id="add", prompt="x", judge="stdio", tests=ADD)
+    verifier = Verifier(VerifySettings(cache=False), {"add": any_language})
+    monkeypatch.setattr(toolchains, "COMPILER_PATH", "/nonexistent")
+    toolchains.version.cache_clear()
+    completion = f"```rust\n{PROGRAMS['rust'].right}\n```"
+    verdict = verifier.verify({"sample_id": "s", "problem_id": "add", "completion": completion})
+    assert verdict["outcome"] == Outcome.INFRA_ERROR
+    assert "apt-get install rustc" in verdict["diagnostics"]
