@@ -7,8 +7,10 @@ into what Ray has: engines stay for the whole run, beside them run either verifi
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from haloforge.errors import ResourceError
+from haloforge.verify.settings import VerifySettings
 
 # Shares of all CPUs booked by each part. The rest is left to Ray Data's and Ray Train's own tasks.
 _ENGINE_SHARE = 0.25
@@ -37,27 +39,47 @@ class Placement:
     cpus_per_engine: float
     gpus_per_engine: float
     cores_per_engine: tuple[tuple[int, ...], ...]
-    verifiers: int
-    cpus_per_verifier: float
     trainers: int
     cpus_per_trainer: float
     gpus_per_trainer: float
     threads_per_trainer: int
 
 
-def place(
-    cluster: Cluster,
-    engines: int,
-    tensor_parallel: int = 1,
-    verifiers: int | None = None,
-    trainers: int | None = None,
-) -> Placement:
-    """Bookings that fit `cluster`: engines with verifiers, and engines with trainers.
+@dataclass(frozen=True)
+class Fleet:
+    """How many verifier actors there may be, the CPUs that each books, and the custom Ray resource
+    of the nodes that they are steered to."""
 
-    None for `verifiers` is one a CPU, also where a CPU engine computes: its cores idle whenever it
-    waits for verdicts. None for `trainers` is one a GPU
-    that engines leave over, one in all on CPUs. A single GPU is shared by one engine and one
-    trainer, half and half. Raises ResourceError naming the setting to lower.
+    min_actors: int
+    max_actors: int
+    cpus_per_actor: float
+    resource: str | None = None
+
+    @property
+    def steering(self) -> dict[str, Any]:
+        """The options of Ray that book the resource: so little of it that it steers, not counts."""
+        return {"resources": {self.resource: 0.001}} if self.resource else {}
+
+
+def fleet(cpus: float, settings: VerifySettings) -> Fleet:
+    """Verifiers for the `cpus` of the nodes that they may use, beside engines.
+
+    By default up to one a CPU, also where a CPU engine computes: its cores idle whenever it waits
+    for verdicts.
+    """
+    least = settings.actors or settings.min_actors or 1
+    most = settings.actors or settings.max_actors or max(int(cpus), least)
+    return Fleet(least, most, cpus * _BESIDE_SHARE / most, settings.resource)
+
+
+def place(
+    cluster: Cluster, engines: int, tensor_parallel: int = 1, trainers: int | None = None
+) -> Placement:
+    """Bookings that fit `cluster`: engines with trainers, and room for a fleet of verifiers.
+
+    None for `trainers` is one a GPU that engines leave over, one in all on CPUs. A single GPU is
+    shared by one engine and one trainer, half and half. Raises ResourceError naming the setting to
+    lower.
     """
     if cluster.cpus < 1:
         raise ResourceError(f"Ray has {cluster.cpus:g} CPUs; at least 1 is needed")
@@ -80,15 +102,11 @@ def place(
         raise ResourceError(
             f"{engines} CPU engines for {cluster.local_cores} cores: lower rollout.engines"
         )
-    if verifiers is None:
-        verifiers = int(cluster.cpus)
     return Placement(
         engines=engines,
         cpus_per_engine=cluster.cpus * _ENGINE_SHARE / engines,
         gpus_per_engine=engine_gpus,
         cores_per_engine=((),) * engines if on_gpu else _split_cores(cluster.local_cores, engines),
-        verifiers=verifiers,
-        cpus_per_verifier=cluster.cpus * _BESIDE_SHARE / verifiers,
         trainers=trainers,
         cpus_per_trainer=cluster.cpus * _BESIDE_SHARE / trainers,
         gpus_per_trainer=trainer_gpus,

@@ -1,15 +1,15 @@
 """What can be checked before Ray starts: inputs that are wrong are refused within a second."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from haloforge.config import Settings
-from haloforge.data.problems import read_problems
+from haloforge.data.problems import choose_problems, read_problems
 from haloforge.data.sft import read_sft
 from haloforge.errors import InputError
 from haloforge.model.bases import check_name
 from haloforge.schema import Problem
-from haloforge.verify.toolchains import require, select
+from haloforge.verify.verifier import require_toolchains
 
 
 def check_sft(settings: Settings) -> None:
@@ -24,11 +24,7 @@ def check_raft(settings: Settings) -> None:
     for name in (settings.raft.checkpoint, settings.model):
         if name is not None:
             check_name(name)
-    chosen = settings.raft
-    _check_problems(
-        settings,
-        read_problems(chosen.prompts, settings.language, chosen.limit, chosen.difficulty),
-    )
+    check_problems(settings, choose_problems(settings.raft, settings.language).problems)
 
 
 def check_benchmark(settings: Settings) -> None:
@@ -42,10 +38,7 @@ def check_benchmark(settings: Settings) -> None:
                 f"k={k} cannot be estimated from {chosen.samples} samples a problem: "
                 "raise --samples or lower --k"
             )
-    _check_problems(
-        settings,
-        read_problems(chosen.prompts, settings.language, chosen.limit, chosen.difficulty),
-    )
+    check_problems(settings, choose_problems(chosen, settings.language).problems)
 
 
 def check_pipeline(settings: Settings) -> None:
@@ -67,11 +60,9 @@ def check_pipeline(settings: Settings) -> None:
         )
 
 
-def _check_problems(settings: Settings, problems: Sequence[Problem]) -> None:
-    """The toolchains that the problems name are here, where this machine is the one that judges."""
-    if settings.ray.address or os.environ.get("RAY_ADDRESS"):
+def check_problems(settings: Settings, problems: Iterable[Problem]) -> None:
+    """The toolchains that the problems name are here, where this machine is the one that judges by
+    toolchains."""
+    if settings.ray.address or os.environ.get("RAY_ADDRESS") or settings.verify.own():
         return
-    for language in {problem.language for problem in problems}:
-        toolchain = select(settings.verify.verifier, language, None)
-        if toolchain is not None:
-            require(toolchain)
+    require_toolchains(settings.verify.verifier, problems)

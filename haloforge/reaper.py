@@ -1,11 +1,13 @@
 """Ends what a private Ray leaves behind when its driver is killed.
 
 Ray's own agents live on for minutes after a SIGKILL of the driver: they try to report the loss to a
-head that is gone. This process, small and apart, notes the driver's descendants every second; when
-the driver ends, in whatever way, it gives them a moment and kills those that are still there.
+head that is gone. This process, small and apart, notes every second Ray's processes and all that
+descends from them; when the driver ends, in whatever way, it gives them a moment and kills those
+that are still there.
 
-Run as a script, with only the standard library: `python -S -E reaper.py DRIVER_PID`, its standard
-input a pipe that the driver holds open for as long as it lives. Linux only (/proc).
+Run as a script, with only the standard library: `python -S -E reaper.py PID ...` with the processes
+that Ray started first, its standard input a pipe that the driver holds open for as long as it
+lives. Linux only (/proc).
 """
 
 import os
@@ -24,23 +26,25 @@ _GRACE_S = 3.0
 Processes = dict[int, int]
 
 
-def start_reaper() -> "subprocess.Popen[bytes]":
-    """Watches over this process from now on; closing the result's `stdin` dismisses the watch once
-    all descendants have ended, or have been killed."""
+def start_reaper(heads: Iterable[int]) -> "subprocess.Popen[bytes]":
+    """Watches over the processes `heads` and their descendants; closing the result's `stdin`
+    dismisses the watch once all of them have ended, or have been killed."""
     return subprocess.Popen(
-        [sys.executable, "-S", "-E", __file__, str(os.getpid())],
+        [sys.executable, "-S", "-E", __file__, *map(str, heads)],
         stdin=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C on the terminal is for the driver
     )
 
 
-def watch(driver: int) -> None:
-    """Notes the descendants of `driver` until standard input ends, then ends them."""
-    noted: Processes = {}
-    while not select.select([sys.stdin], [], [], _NOTE_EVERY_S)[0]:
+def watch(heads: list[int]) -> None:
+    """Notes `heads` and their descendants until standard input ends, then ends them."""
+    table = _process_table()
+    noted = {pid: table[pid][1] for pid in heads if pid in table}
+    while True:
+        noted = _alive(noted, table) | _descendants(noted, table)
+        if select.select([sys.stdin], [], [], _NOTE_EVERY_S)[0]:
+            break
         table = _process_table()
-        noted = _alive(noted, table) | _descendants([driver, *noted], table)
-        noted.pop(os.getpid(), None)
     deadline = time.monotonic() + _GRACE_S
     while noted := _alive(noted, _process_table()):
         if time.monotonic() > deadline:
@@ -86,4 +90,4 @@ def _descendants(heads: Iterable[int], table: dict[int, tuple[int, int, str]]) -
 
 
 if __name__ == "__main__":
-    watch(int(sys.argv[1]))
+    watch([int(pid) for pid in sys.argv[1:]])

@@ -1,23 +1,27 @@
 """Streams problems through engines and verifiers, and commits each sample with its verdict."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import ray
+import ray.data
 from ray.exceptions import RayError, RayTaskError
 
 from haloforge.data.chat import render_prompt
 from haloforge.data.problems import answer_start
 from haloforge.errors import HaloforgeError, InfraError, InputError
 from haloforge.model.policy import Policy
+from haloforge.placement import Fleet
 from haloforge.rollout.engine import Prompt
 from haloforge.rollout.settings import Sampling
 from haloforge.rollout.stage import rollout_stage, rows_of
 from haloforge.schema import SAMPLE_SCHEMA, Outcome, Problem, sample_id
 from haloforge.session import Session
-from haloforge.store.shards import ShardWriter, committed_ids
+from haloforge.store.shards import ShardWriter, committed_ids, lost_ids, read_judged
 from haloforge.verify.stage import verify_stage
+from haloforge.verify.stored import StoredSamples
 
 
 def sample_and_judge(
@@ -33,9 +37,9 @@ def sample_and_judge(
 ) -> None:
     """Draws `samples` completions of each problem from `policy`, judges them, commits to `folder`.
 
-    What is committed there is not drawn again; with nothing left to draw no engine is started.
-    Raises InputError for a prompt that leaves no room in `rollout.max_model_len`, InfraError when
-    an engine or verifier dies.
+    What is committed there is not drawn again, but judged again where that failed; with nothing
+    left to draw no engine is started. Raises InputError for a prompt that leaves no room in
+    `rollout.max_model_len`, InfraError when an engine dies.
     """
     requests = [
         {"sample_id": name, "problem_id": problem.problem_id, "cycle": cycle, "index": index}
@@ -43,15 +47,16 @@ def sample_and_judge(
         for index in range(samples)
         if (name := sample_id(run, cycle, problem.problem_id, index))
     ]
+    by_id = ray.put({problem.problem_id: problem for problem in problems})
+    judge_again(session, folder, by_id, title)
     done = committed_ids(folder)
     if all(request["sample_id"] in done for request in requests):
         session.report.say(f"{title}: all {len(requests)} samples are there already")
         return
     prompts = ray.put(_prompts(session, policy, problems, sampling))
-    by_id = ray.put({problem.problem_id: problem for problem in problems})
+    fleet = session.fleet  # may be refused, so before engines start
     pool = session.engines(policy)
-    place = session.placement
-    tested = any(problem.judge != "compile" for problem in problems)
+    tested = any(session.settings.verify.tests(problem) for problem in problems)
     good = 0
     with (
         ShardWriter(folder) as shards,
@@ -62,26 +67,58 @@ def sample_and_judge(
         # More than one pass only where a proxy died: what it had under way is asked for again.
         while left := [request for request in requests if request["sample_id"] not in done]:
             before = len(done)
-            judged = verify_stage(
-                rollout_stage(left, pool, prompts, sampling),
-                by_id,
-                session.settings.verify,
-                place.cpus_per_verifier,
-                place.verifiers,
-            )
-            try:
-                for row in rows_of(judged):
-                    if row["sample_id"] in done:
-                        continue
-                    done.add(row["sample_id"])
-                    verdict = json.loads(row["verdict"])
-                    shards.add({name: row[name] for name in SAMPLE_SCHEMA.names}, verdict)
-                    good += verdict["outcome"] == Outcome.PASSED if tested else verdict["compiled"]
-                    stage.advance(1, f"{good} passed" if tested else f"{good} compile")
-            except RayError as error:
-                raise _cause(error, title) from error
+            samples = rollout_stage(left, pool, prompts, sampling)
+            for row, verdict in judged_rows(session, fleet, samples, by_id, title):
+                if row["sample_id"] in done:
+                    continue
+                done.add(row["sample_id"])
+                shards.add({name: row[name] for name in SAMPLE_SCHEMA.names}, verdict)
+                good += verdict["outcome"] == Outcome.PASSED if tested else verdict["compiled"]
+                stage.advance(1, f"{good} passed" if tested else f"{good} compile")
             if len(done) == before:
                 raise InfraError(f"{title} stopped: {len(left)} requests brought no sample")
+
+
+def judge_again(session: Session, folder: Path, problems: "ray.ObjectRef[Any]", title: str) -> None:
+    """Judges again what is committed in `folder` with a failure of ours as its verdict, and puts
+    the new verdicts in the place of those. What is lost again is so until the next time.
+
+    `problems` refers to a dict of problems by id.
+    """
+    ids = lost_ids(folder)
+    if not ids:
+        return
+    lost = [row.sample for row in read_judged(folder) if row.sample["sample_id"] in ids]
+    fleet = session.fleet
+    stored = StoredSamples(lambda: lost, fleet.max_actors)
+    with (
+        ShardWriter(folder) as shards,
+        session.report.stage(f"{title}: lost before", len(lost), "samples") as stage,
+    ):
+        for row, verdict in judged_rows(session, fleet, stored.dataset(), problems, title):
+            stored.judged()
+            shards.add(row, verdict)
+            stage.advance()
+
+
+def judged_rows(
+    session: Session,
+    fleet: Fleet,
+    samples: "ray.data.Dataset",
+    problems: "ray.ObjectRef[Any]",
+    title: str,
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each row of `samples` with its verdict, in the order in which `fleet` judges them.
+
+    `problems` refers to a dict of problems by id. Raises InfraError, which names the stage `title`,
+    where the stage stops, and the error of ours that stopped it where it was one.
+    """
+    judged = verify_stage(samples, problems, session.settings.verify, fleet)
+    try:
+        for row in rows_of(judged):
+            yield row, json.loads(row.pop("verdict"))
+    except RayError as error:
+        raise _cause(error, title) from error
 
 
 def _prompts(

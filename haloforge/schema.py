@@ -1,5 +1,6 @@
 """The rows that flow: `Problem`, `Sample` and `Verdict`, as typed classes and Arrow schemas."""
 
+import ast
 import hashlib
 from enum import StrEnum
 from typing import Any, Literal
@@ -8,6 +9,9 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Message = dict[str, str]
+Comparison = Literal["exact", "whitespace", "float"]
+CODE_JUDGES = ("function", "pytest")
+"""Judges whose tests are Python code, and so are the answers."""
 
 
 class Row(BaseModel):
@@ -30,6 +34,9 @@ class Limits(Row):
 
     wall_s: float | None = Field(None, gt=0)
     memory_mb: int | None = Field(None, gt=0)
+    processes: int | None = Field(None, gt=0)
+    output_kb: int | None = Field(None, gt=0)
+    file_mb: int | None = Field(None, gt=0)
 
 
 class Problem(Row):
@@ -39,6 +46,12 @@ class Problem(Row):
     problem, which never straddle a split. `starter_code` maps a language to how a program begins,
     which is given to the model as the start of its answer; `reference` maps one to a solution,
     which is part of no prompt.
+
+    `tests` are for judge `stdio`; what is printed is compared by `comparison`, with
+    `float_tolerance` for `float` (see `verify/judges/comparison.py`), or by `checker`, Python that
+    defines `check(stdin, stdout, expected) -> bool`. `test_code` is for judge `function` (asserts,
+    `test_*` functions, or `check(candidate)`, given the function that `entry_point` names) and for
+    `pytest` (a file that imports the answer as `solution`, `main` or the name in `entry_point`).
     """
 
     problem_id: str
@@ -47,8 +60,13 @@ class Problem(Row):
     system: str | None = None
     language: str | None = None
     starter_code: dict[str, str] = {}
-    judge: Literal["compile", "stdio"] = "compile"
+    judge: Literal["compile", "stdio", "function", "pytest"] = "compile"
     tests: list[Test] = []
+    comparison: Comparison = "whitespace"
+    float_tolerance: float | None = Field(None, gt=0, lt=1)
+    checker: str | None = None
+    test_code: str | None = None
+    entry_point: str | None = None
     limits: Limits = Limits()
     group: str | None = None
     reference: dict[str, str] = {}
@@ -57,12 +75,38 @@ class Problem(Row):
     difficulty: str | None = None
     tags: list[str] = []
 
+    @model_validator(mode="before")
+    @classmethod
+    def _python(cls, row: Any) -> Any:
+        code = isinstance(row, dict) and row.get("judge") in CODE_JUDGES
+        return {**row, "language": row.get("language") or "python"} if code else row
+
     @model_validator(mode="after")
     def _check(self) -> "Problem":
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give 'prompt' or 'messages', one of them")
         if self.judge == "stdio" and not self.tests:
             raise ValueError("judge 'stdio' needs at least one row in 'tests'")
+        if self.judge in CODE_JUDGES and not self.test_code:
+            raise ValueError(f"judge '{self.judge}' needs 'test_code'")
+        for name, value, judges in (
+            ("comparison", self.comparison != "whitespace", ("stdio",)),
+            ("checker", self.checker, ("stdio",)),
+            ("test_code", self.test_code, CODE_JUDGES),
+            ("entry_point", self.entry_point, CODE_JUDGES),
+        ):
+            if value and self.judge not in judges:
+                raise ValueError(f"'{name}' is for judge {' or '.join(judges)}, not {self.judge}")
+        if self.float_tolerance is not None and self.comparison != "float":
+            raise ValueError("'float_tolerance' needs 'comparison' to be 'float'")
+        if self.checker is not None and self.comparison != "whitespace":
+            raise ValueError("give 'checker' or 'comparison', one of them")
+        if self.checker is not None and "check" not in _functions("checker", self.checker):
+            raise ValueError("'checker' must define check(stdin, stdout, expected)")
+        if self.test_code:
+            _functions("test_code", self.test_code)
+        if self.entry_point is not None and not self.entry_point.isidentifier():
+            raise ValueError(f"'entry_point' must be a name, not '{self.entry_point}'")
         return self
 
     def turns(self, system: str | None = None) -> list[Message]:
@@ -74,6 +118,15 @@ class Problem(Row):
         return turns
 
 
+def _functions(name: str, source: str) -> list[str]:
+    """The functions that `source` defines. Raises ValueError where it does not parse."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"'{name}' does not parse: {error}") from None
+    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
 class Outcome(StrEnum):
     """How a sample ended. `INFRA_ERROR` is apart: our failure, never scored."""
 
@@ -83,6 +136,7 @@ class Outcome(StrEnum):
     COMPILED = "compiled"
     RUNTIME_ERROR = "runtime_error"
     TIMEOUT = "timeout"
+    MEMORY_LIMIT = "memory_limit"
     OUTPUT_LIMIT = "output_limit"
     WRONG_ANSWER = "wrong_answer"
     PASSED = "passed"

@@ -19,7 +19,7 @@ from haloforge.data.chat import end_of_turn_ids
 from haloforge.errors import ResourceError
 from haloforge.model.bases import Base, default_base
 from haloforge.model.policy import Policy, resolve_policy
-from haloforge.placement import Cluster, Placement, place
+from haloforge.placement import Cluster, Fleet, Placement, fleet, place
 from haloforge.reaper import start_reaper
 from haloforge.report.progress import Report
 from haloforge.report.quiet import loggers_to_files, native_stderr_to
@@ -50,7 +50,7 @@ class Session:
     def __enter__(self) -> Self:
         private = _connect(self.settings, self.report)
         if private:
-            self._closing.callback(_dismiss, start_reaper())
+            self._closing.callback(_dismiss, start_reaper(_ray_processes()))
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _stop)  # Ray has put its own handler there
         self._closing.enter_context(native_stderr_to(_log_folder() / "haloforge.err"))
@@ -79,10 +79,28 @@ class Session:
                 cluster,
                 engines=self.settings.rollout.engines,
                 tensor_parallel=self.settings.rollout.tensor_parallel,
-                verifiers=self.settings.verify.actors,
                 trainers=self.settings.train.workers,
             )
         return self._placement
+
+    @property
+    def fleet(self) -> Fleet:
+        """The verifiers that this run may start.
+
+        Raises ResourceError where no node has the resource that is to steer them.
+        """
+        settings = self.settings.verify
+        cpus = [
+            node["Resources"].get("CPU", 0.0)
+            for node in ray.nodes()
+            if node["Alive"] and (settings.resource or "CPU") in node["Resources"]
+        ]
+        if not cpus:
+            raise ResourceError(
+                f"no node has the Ray resource '{settings.resource}' of verify.resource: start one "
+                f"with ray start --resources='{{\"{settings.resource}\": 1}}'"
+            )
+        return fleet(sum(cpus), settings)
 
     def require_room_to_train(self) -> None:
         """Raises ResourceError where an engine would take all memory of the GPU it shares."""
@@ -176,6 +194,12 @@ def _connect(settings: Settings, report: Report) -> bool:
 def _dismiss(reaper: "subprocess.Popen[bytes]") -> None:
     assert reaper.stdin is not None
     reaper.stdin.close()
+
+
+def _ray_processes() -> list[int]:
+    """PIDs of what this process started for a private Ray; all else of it descends from those."""
+    started = ray._private.worker._global_node.all_processes
+    return [info.process.pid for infos in started.values() for info in infos]
 
 
 def _log_folder() -> Path:

@@ -7,7 +7,7 @@ from haloforge.data.sft import common_system, read_sft
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.schema import digest
 from haloforge.session import Session
-from haloforge.store.run import open_run
+from haloforge.store.run import identity_of, open_run
 from haloforge.update import update_policy
 
 FINAL = "final_model"
@@ -33,7 +33,7 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
         "what": "sft",
         "data": digest(*rows),
         "policy": policy.digest,
-        "train": training.model_dump(mode="json", exclude={"workers", "micro_batch_size"}),
+        "train": identity_of(training, {"workers", "micro_batch_size"}),
     }
     open_run(output, identity, fresh)
     save_settings(settings, output)

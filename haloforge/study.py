@@ -10,13 +10,13 @@ from haloforge.benchmark.compare import paired
 from haloforge.benchmark.measure import Result
 from haloforge.benchmark.passk import estimate
 from haloforge.config import Settings
-from haloforge.data.problems import prompts_digest, read_problems
+from haloforge.data.problems import choose_problems, prompts_digest
 from haloforge.data.sft import read_sft
 from haloforge.errors import HaloforgeError, InputError
 from haloforge.pipeline import SUMMARY, pipeline
 from haloforge.report.summary import Estimates, paired_name, pairs
 from haloforge.schema import digest
-from haloforge.store.run import write_atomic
+from haloforge.store.run import identity_of, write_atomic
 
 _Values = dict[str, dict[str, dict[str, float]]]  # stage, measure, problem
 
@@ -94,7 +94,7 @@ def _record(settings: Settings, results: Mapping[str, Result]) -> dict[str, Any]
     if incomplete:
         raise HaloforgeError(
             f"seed {settings.seed}: samples of {', '.join(incomplete)} were lost to failures of "
-            "ours; move its folder away and run the study again"
+            "ours; run the study again, which judges them again"
         )
     summary = json.loads((Path(settings.output) / SUMMARY).read_text())
     groups = next(iter(results.values())).groups
@@ -121,17 +121,21 @@ def _record(settings: Settings, results: Mapping[str, Result]) -> dict[str, Any]
 
 def _settings_digest(settings: Settings) -> str:
     """Of all that decides what a seed gives, but for the seed itself: settings and data."""
-    tree = settings.model_dump(mode="json", exclude={"seed", "output", "ray"})
-    tree["train"].pop("seed")
-    for how in ("actors", "cache"):  # they change no verdict
-        tree["verify"].pop(how)
+    told = {
+        **identity_of(settings, {"seed", "output", "ray"}),
+        "train": identity_of(settings.train, {"seed"}),
+        "verify": settings.verify.judging(),
+        # `exclude` is told by the problems that are left.
+        "raft": identity_of(settings.raft, {"exclude"}),
+        "benchmark": identity_of(settings.benchmark, {"exclude"}),
+    }
     problems = [
-        read_problems(chosen.prompts, settings.language, chosen.limit, chosen.difficulty)
+        choose_problems(chosen, settings.language).problems
         for chosen in (settings.raft, settings.benchmark)
     ]
     tuned = settings.sft
     rows = read_sft(tuned.data, settings.language, settings.system, tuned.difficulty, tuned.limit)
-    return digest(json.dumps(tree, sort_keys=True), *map(prompts_digest, problems), *rows)
+    return digest(json.dumps(told, sort_keys=True), *map(prompts_digest, problems), *rows)
 
 
 def _read(path: Path, settings: Settings) -> dict[str, Any]:

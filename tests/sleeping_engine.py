@@ -33,3 +33,11 @@ class SleepingEngine:
             "logprob_sum": None,
             "policy": "none",
         }
+
+
+class FencingEngine(SleepingEngine):
+    """Gives its answer in a block, as code."""
+
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        answer = await super().generate(prompt, sampling)
+        return {**answer, "completion": f"```\n{answer['completion']}\n```"}

@@ -9,16 +9,16 @@ from typing import Any
 
 from haloforge.benchmark.passk import Estimate, estimate, pass_at_k
 from haloforge.config import Settings, save_settings
-from haloforge.data.problems import prompts_digest, read_problems
+from haloforge.data.problems import choose_problems, prompts_digest
 from haloforge.errors import InfraError
 from haloforge.model.adapter import installed_versions
 from haloforge.model.card import add_results
 from haloforge.model.policy import Policy
 from haloforge.rollout.settings import Sampling, sampling_of
 from haloforge.sampling import sample_and_judge
-from haloforge.schema import Outcome, Problem, digest
+from haloforge.schema import CODE_JUDGES, Outcome, Problem, digest
 from haloforge.session import Session
-from haloforge.store.run import open_run, write_atomic
+from haloforge.store.run import Identity, identity_of, open_run, write_atomic
 from haloforge.store.shards import Judged, read_judged
 from haloforge.verify.extract import extract
 from haloforge.verify.toolchains import default_language, select
@@ -74,23 +74,27 @@ def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = Fals
     """
     settings = session.settings
     chosen = settings.benchmark
-    problems = read_problems(chosen.prompts, settings.language, chosen.limit, chosen.difficulty)
+    problems, excluded = choose_problems(chosen, settings.language)
     sampling = benchmark_sampling(settings)
-    identity = {
+    identity: Identity = {
         "what": "benchmark",
         "problems": prompts_digest(problems),
         "policy": policy.digest,
         "samples": chosen.samples,
-        "sampling": sampling.model_dump(),
-        "verify": settings.verify.model_dump(exclude={"actors", "cache"}),
+        "sampling": identity_of(sampling),
+        "verify": settings.verify.judging(),
         "system": settings.system or policy.system,
         "seed": settings.seed,
     }
+    title = f"benchmark {policy.name}"
+    if excluded:
+        identity["excluded"] = excluded
+        session.report.say(f"{title}: {excluded} problems left out, as {chosen.exclude} says")
     run = open_run(output, identity, fresh)
     save_settings(settings, output)
-    title = f"benchmark {policy.name}"
     sample_and_judge(session, policy, problems, chosen.samples, sampling, run, 0, output, title)
     result = score(policy, problems, list(read_judged(output)), settings)
+    result.settings["excluded"] = excluded
     write_atomic(output / "results.json", json.dumps(_as_json(result), indent=2) + "\n")
     if policy.adapter is not None:
         add_results(policy.adapter, _title(result), {m: str(e) for m, e in result.measures.items()})
@@ -134,7 +138,7 @@ def score(
         shares["cut_off"] += row.sample["finish_reason"] == "length"
         shares["timed_out"] += outcome == Outcome.TIMEOUT
         shares["trivial"] += outcome != Outcome.PASSED and _is_trivial(row, problem, settings)
-    tested = [problem for problem in problems if problem.judge != "compile"]
+    tested = [problem for problem in problems if settings.verify.tests(problem)]
     chosen = settings.benchmark
     groups = {problem.problem_id: problem.group or problem.problem_id for problem in problems}
     values: dict[str, dict[str, float]] = {}
@@ -184,6 +188,8 @@ def score(
 
 def _is_trivial(row: Judged, problem: Problem, settings: Settings) -> bool:
     """Whether a sample that did not pass could have passed no test of `problem`."""
+    if problem.judge in CODE_JUDGES or settings.verify.own():
+        return False  # what is judged so need neither read nor print
     verifier = settings.verify.verifier
     answer = extract(row.sample["completion"], default_language(verifier, problem.language))
     if answer is None:
@@ -196,10 +202,13 @@ def _is_trivial(row: Judged, problem: Problem, settings: Settings) -> bool:
 def _title(result: Result) -> str:
     """What was measured, for the model card."""
     source = Path(result.settings["prompts"]).name
+    excluded = result.settings.get("excluded")
+    left_out = f" ({excluded} left out)" if excluded else ""
     missing = "" if result.complete else f" Incomplete: {result.infra_errors} samples were lost."
     return (
-        f"{result.problems} problems of `{source}`, {result.samples} samples each at temperature "
-        f"{result.settings['temperature']:g}; mean over problems with its 95% interval.{missing}"
+        f"{result.problems} problems of `{source}`{left_out}, {result.samples} samples each at "
+        f"temperature {result.settings['temperature']:g}; mean over problems with its 95% interval."
+        f"{missing}"
     )
 
 

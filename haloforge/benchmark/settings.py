@@ -6,16 +6,18 @@ from pydantic import BaseModel, ConfigDict, Field
 class BenchmarkSettings(BaseModel):
     """One measurement of a model.
 
-    `difficulty` takes the problems of these difficulties in `prompts` (empty: all), `limit` a fixed
-    subset of them. `temperature` stands in for `rollout.temperature` where it is given; with one
-    sample a problem decoding is greedy. `resamples` is the number of bootstrap resamples behind
-    each interval.
+    `difficulty` takes the problems of these difficulties in `prompts` (empty: all), `exclude`
+    leaves out those whose ids stand in that file (one a line, or JSON lines with `problem_id`), and
+    `limit` takes a fixed subset of the rest. `temperature` stands in for `rollout.temperature`
+    where it is given; with one sample a problem decoding is greedy. `resamples` is the number of
+    bootstrap resamples behind each interval.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     limit: int | None = Field(None, ge=1)
     difficulty: list[str] = []
+    exclude: str | None = None
     prompts: str = "starter/test"
     samples: int = Field(10, ge=1)
     k: tuple[int, ...] = (1, 5, 10)

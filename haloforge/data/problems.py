@@ -1,9 +1,10 @@
 """Problems to solve: the bundled starter set, and JSONL files of problems or of SFT rows."""
 
+import json
 from collections.abc import Callable, Collection, Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -61,7 +62,9 @@ def read_problems(
         language = language or DEFAULT_LANGUAGE
     else:
         path = Path(source)
-        problems = [_problem(row, f"{path}, line {number}") for number, row in read_jsonl(path)]
+        problems = [
+            parse_problem(row, f"{path}, line {number}") for number, row in read_jsonl(path)
+        ]
     problems = _distinct([in_language(problem, language) for problem in problems], source)
     if difficulty:
         known = sorted({problem.difficulty or "none" for problem in problems})
@@ -72,6 +75,52 @@ def read_problems(
                 + ", ".join(known)
             )
     return fixed_subset(problems, limit, lambda problem: problem.problem_id)
+
+
+class Choice(Protocol):
+    """Settings that choose problems: those of RAFT and of the benchmark."""
+
+    @property
+    def prompts(self) -> str: ...
+    @property
+    def difficulty(self) -> list[str]: ...
+    @property
+    def exclude(self) -> str | None: ...
+    @property
+    def limit(self) -> int | None: ...
+
+
+class Chosen(NamedTuple):
+    """The problems of a run, and how many were left out by name."""
+
+    problems: list[Problem]
+    excluded: int
+
+
+def choose_problems(choice: Choice, language: str | None) -> Chosen:
+    """The problems that `choice` takes: of its source and difficulties, without the ids in the file
+    `exclude`, `limit` of them. Raises InputError where none is left."""
+    problems = read_problems(choice.prompts, language, difficulty=choice.difficulty)
+    left_out = read_ids(Path(choice.exclude)) if choice.exclude else set()
+    kept = [problem for problem in problems if problem.problem_id not in left_out]
+    if not kept:
+        raise InputError(f"{choice.exclude}: leaves out every problem of {choice.prompts}")
+    subset = fixed_subset(kept, choice.limit, lambda problem: problem.problem_id)
+    return Chosen(subset, len(problems) - len(kept))
+
+
+def read_ids(path: Path) -> set[str]:
+    """The problem ids in a file: one a line, or in the field `problem_id` of JSON lines."""
+    if path.suffix == ".jsonl" and path.is_file() and path.stat().st_size:
+        rows = list(read_jsonl(path))
+        for number, row in rows:
+            if not isinstance(row.get("problem_id"), str):
+                raise InputError(f"{path}, line {number}: field 'problem_id' is missing")
+        return {row["problem_id"] for _, row in rows}
+    try:
+        return set(path.read_text(encoding="utf-8").split("\n")) - {""}
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def fixed_subset(rows: list[_T], limit: int | None, key: Callable[[_T], str]) -> list[_T]:
@@ -90,7 +139,7 @@ def starter_problems(split: str) -> list[Problem]:
     folder = files("haloforge.data") / STARTER / split
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     return [
-        _problem(row, f"{STARTER}/{split}/{name}, entry {number}")
+        parse_problem(row, f"{STARTER}/{split}/{name}, entry {number}")
         for name in names
         for number, row in enumerate(yaml.load((folder / name).read_text("utf-8"), _Loader), 1)
     ]
@@ -120,17 +169,35 @@ def answer_start(problem: Problem) -> str:
 
 
 def prompts_digest(problems: Iterable[Problem]) -> str:
-    """Digest of everything about the problems that decides their samples and verdicts."""
-    return digest(*(problem.model_dump_json(exclude={"reference"}) for problem in problems))
+    """Digest of everything about the problems that decides their samples and verdicts.
+
+    Fields at their defaults are left out, so that a new one changes no digest. A default there
+    means that nothing is said, and so is not changed.
+    """
+    return digest(
+        *(
+            problem.model_dump_json(exclude={"reference"}, exclude_defaults=True)
+            for problem in problems
+        )
+    )
 
 
-def _problem(row: dict[str, Any], place: str) -> Problem:
+def parse_problem(row: dict[str, Any], place: str) -> Problem:
+    """The problem in a row. Its id is a digest where the row has none, and it is judged by its
+    tests where it has some. Raises InputError that names `place` and the field."""
+    for name, value in row.items():
+        try:
+            json.dumps(value, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{place}: field '{name}': half a surrogate pair, no text") from None
     if "text" in row:
         row = _from_text(row, place)
     if "prompt" not in row and "messages" not in row:
         raise InputError(f"{place}: field 'prompt' is missing (or 'messages', or ChatML in 'text')")
     if row.get("tests"):
         row = {"judge": "stdio", **row}
+    elif row.get("test_code"):
+        row = {"judge": "function", **row}
     if "problem_id" not in row:
         row = {**row, "problem_id": digest(row.get("prompt"), row.get("messages"))}
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from haloforge.config import Settings, save_settings
-from haloforge.data.problems import prompts_digest, read_problems
+from haloforge.data.problems import choose_problems, prompts_digest
 from haloforge.errors import HaloforgeError
 from haloforge.model.adapter import read_info
 from haloforge.model.policy import Policy, resolve_policy
@@ -15,7 +15,7 @@ from haloforge.rollout.settings import Sampling, sampling_of
 from haloforge.sampling import sample_and_judge
 from haloforge.schema import Message, Problem
 from haloforge.session import Session
-from haloforge.store.run import Identity, open_run, write_atomic
+from haloforge.store.run import Identity, identity_of, open_run, write_atomic
 from haloforge.store.shards import Judged, read_judged
 from haloforge.train.settings import TrainSettings
 from haloforge.update import update_policy
@@ -90,7 +90,7 @@ class _Run:
             f"samples reach a reward of {chosen.reward_threshold:g}, {counts['share_kept']:.0%} "
             f"are kept ({_list(selection.kept_outcomes)}); dropped: {_list(selection.dropped)}"
         )
-        if all(problem.judge == "compile" for problem in self.problems):
+        if not any(self.settings.verify.tests(problem) for problem in self.problems):
             self.session.report.say(
                 f"raft cycle {cycle}: correctness was not measured: no problem has tests"
             )
@@ -163,7 +163,7 @@ def raft_training(settings: Settings) -> TrainSettings:
 def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
     settings = session.settings
     chosen = settings.raft
-    problems = read_problems(chosen.prompts, settings.language, chosen.limit, chosen.difficulty)
+    problems, excluded = choose_problems(chosen, settings.language)
     sampling = raft_sampling(settings)
     system = settings.system or policy.system
     # What decides the samples of every cycle. More cycles of the same run are the same run.
@@ -173,15 +173,16 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
         "policy": policy.digest,
         "seed": settings.seed,
         "system": system,
-        "sampling": sampling.model_dump(),
+        "sampling": identity_of(sampling),
         "selection": settings.raft.model_dump(
             include={"samples_per_prompt", "reward_threshold", "keep_top_percent"}
         ),
-        "verify": settings.verify.model_dump(exclude={"actors", "cache"}),
-        "train": raft_training(settings).model_dump(
-            mode="json", exclude={"workers", "micro_batch_size"}
-        ),
+        "verify": settings.verify.judging(),
+        "train": identity_of(raft_training(settings), {"workers", "micro_batch_size"}),
     }
+    if excluded:
+        identity["excluded"] = excluded
+        session.report.say(f"raft: {excluded} problems left out, as {chosen.exclude} says")
     run_id = open_run(output, identity, fresh)
     save_settings(settings, output)
     return _Run(session, problems, sampling, system, run_id, output)

@@ -7,8 +7,9 @@ class RaftSettings(BaseModel):
     """RAFT (Dong et al. 2023): sample, judge, keep the best, train on them, repeat.
 
     `prompts` is a source of problems, of which `difficulty` takes those of these difficulties
-    (empty: all) and `limit` a fixed subset; `checkpoint` is the
-    model to start from (None: the base).
+    (empty: all), `exclude` leaves out those whose ids stand in that file (one a line, or JSON lines
+    with `problem_id`), and `limit` takes a fixed subset. `checkpoint` is the model to start from
+    (None: the base).
     `keep_top_percent` is a fraction in (0, 1] of a problem's samples at or above
     `reward_threshold`, rounded up. `temperature`, `epochs` and `learning_rate` stand in for
     `rollout.temperature`, `train.epochs` and `train.learning_rate` where they are given.
@@ -18,6 +19,7 @@ class RaftSettings(BaseModel):
 
     limit: int | None = Field(None, ge=1)
     difficulty: list[str] = []
+    exclude: str | None = None
     prompts: str = "starter"
     checkpoint: str | None = None
     output: str = "models/raft"

@@ -1,10 +1,14 @@
 """Results as text."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from haloforge.benchmark.measure import Result
 from haloforge.benchmark.passk import Estimate
+from haloforge.prove import Proof
 from haloforge.report.summary import Estimates, paired_differences
+from haloforge.rescore import Scores
+from haloforge.schema import Outcome
 
 
 def results_table(results: Mapping[str, Result]) -> str:
@@ -60,6 +64,45 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return lines
+
+
+def scores_table(found: Scores) -> str:
+    """Outcomes with their counts and rewards; failures of ours, sandbox and toolchains below."""
+    lost = found.outcomes[Outcome.INFRA_ERROR]
+    scored = found.outcomes.total() - lost
+    rows = [
+        [outcome, str(count), f"{count / scored:.1%}", f"{found.rewards[outcome] / count:.2f}"]
+        for outcome, count in found.outcomes.most_common()
+        if outcome != Outcome.INFRA_ERROR
+    ]
+    lines = _columns([["outcome", "samples", "share", "reward"], *rows])
+    mean = f", mean reward {found.rewards.total() / scored:.3f}" if scored else ""
+    lines += ["", f"{scored} samples scored{mean}"]
+    if lost:
+        lines.append(
+            f"INCOMPLETE: {lost} samples lost to failures of ours (infra_error); the same command "
+            "judges them again"
+        )
+    lines.append(f"sandbox: {_counted(found.tiers)}; toolchains: {_counted(found.toolchains)}")
+    return "\n".join(lines)
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in counts.most_common() if count) or "none"
+
+
+def proofs_table(proofs: Sequence[Proof]) -> str:
+    """One row a reference solution that is not proven right."""
+    rows = [
+        [
+            proof.problem.problem_id,
+            proof.language,
+            proof.verdict.outcome,
+            "".join(proof.verdict.diagnostics.splitlines()[:1]),
+        ]
+        for proof in proofs
+    ]
+    return "\n".join(_columns([["problem", "language", "outcome", "diagnostics"], *rows]))
 
 
 def signed(estimate: Estimate) -> str:

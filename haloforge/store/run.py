@@ -2,22 +2,45 @@
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from haloforge.errors import InputError
 from haloforge.schema import digest
 
 _IDENTITY_FILE = "run.json"
 Identity = dict[str, Any]
+FIRST_DEFAULTS: dict[str, Any] = {}
+"""The default that a setting had first, as `Class.field`, of each whose default was changed since.
+It stays what an identity leaves out: what was made under it is still told from what is made now."""
+
+
+def identity_of(settings: BaseModel, exclude: Collection[str] = ()) -> Identity:
+    """What `settings` say beyond their defaults, without the fields in `exclude`.
+
+    A new setting thus changes no identity where it stands at its default, which does as before.
+    """
+    told: Identity = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        default = FIRST_DEFAULTS.get(f"{type(settings).__name__}.{name}", field.default)
+        if isinstance(value, BaseModel):
+            value, default = identity_of(value), {}
+        if name not in exclude and value != default:
+            told[name] = value
+    return told
 
 
 def open_run(folder: Path, identity: Identity, fresh: bool = False) -> str:
     """Makes or reopens the run in `folder` and returns its id, a digest of `identity`.
 
-    `identity` maps names to what decides the samples (prompts, base, seed, settings), never a path,
-    a time or a number of nodes. Raises InputError where the folder holds a run of another identity,
-    naming the differences. `fresh` first sets an old run aside under a new name; none is deleted.
+    `identity` maps names to what decides the samples (prompts, base, seed, settings as
+    `identity_of` has them), never a path, a time or a number of nodes. Raises InputError where the
+    folder holds a run of another identity, naming the differences. `fresh` first sets an old run
+    aside under a new name; none is deleted.
     """
     if fresh and folder.exists():
         set_aside(folder)
@@ -44,7 +67,7 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
             line
             for key in sorted(before.keys() | now.keys())
             for line in differences(
-                before.get(key, "absent"), now.get(key, "absent"), f"{name}.{key}".lstrip(".")
+                before.get(key, "not set"), now.get(key, "not set"), f"{name}.{key}".lstrip(".")
             )
         ]
     return [] if before == now else [f"{name}: was {before}, is now {now}"]

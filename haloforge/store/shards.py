@@ -6,7 +6,7 @@ What no manifest names does not count: a process may end at any moment, and the 
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from haloforge.errors import InfraError
-from haloforge.schema import SAMPLE_SCHEMA, VERDICT_SCHEMA
+from haloforge.schema import SAMPLE_SCHEMA, VERDICT_SCHEMA, Outcome
 from haloforge.store.run import write_atomic
 
 _COMMIT_ROWS = 256
 _COMMIT_SECONDS = 10.0
+_IDS = pa.schema([SAMPLE_SCHEMA.field("sample_id")])
+_OUTCOMES = pa.schema([VERDICT_SCHEMA.field(name) for name in ("sample_id", "outcome")])
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,10 @@ class Judged:
 
 
 class ShardWriter:
-    """Collects judged samples and commits them every 256 rows or 10 seconds, and on leaving."""
+    """Collects judged samples and commits them every 256 rows or 10 seconds, and on leaving.
+
+    A new verdict of a sample that was lost to a failure of ours takes the place of that.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -42,13 +47,18 @@ class ShardWriter:
         for name in ("samples", "verdicts", "commits"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         self._next = 1 + max((int(m.stem) for m in _manifests(folder)), default=0)
+        self._lost = lost_ids(folder)
+        self._again: dict[str, dict[str, Any]] = {}
 
     def add(self, sample: dict[str, Any], verdict: dict[str, Any]) -> None:
         """Takes one sample and its verdict; they are safe after the next commit."""
-        self._samples.append(sample)
-        self._verdicts.append(verdict)
+        if sample["sample_id"] in self._lost:
+            self._again[sample["sample_id"]] = verdict
+        else:
+            self._samples.append(sample)
+            self._verdicts.append(verdict)
         waited = time.monotonic() - self._last_commit
-        if len(self._samples) >= _COMMIT_ROWS or waited >= _COMMIT_SECONDS:
+        if len(self._samples) + len(self._again) >= _COMMIT_ROWS or waited >= _COMMIT_SECONDS:
             self.commit()
 
     def commit(self) -> None:
@@ -62,7 +72,19 @@ class ShardWriter:
             write_atomic(path, json.dumps(manifest) + "\n")
             self._next += 1
             self._samples, self._verdicts = [], []
+        if self._again:
+            self._replace()
+            self._again = {}
         self._last_commit = time.monotonic()
+
+    def _replace(self) -> None:
+        """Each shard of verdicts at once: its rows stay those that its manifest counts."""
+        for path in _manifests(self._folder):
+            shard = self._folder / "verdicts" / json.loads(path.read_text())["shard"]
+            before = _read(shard, VERDICT_SCHEMA)
+            after = [self._again.get(row["sample_id"], row) for row in before]
+            if after != before:
+                _write(shard, after, VERDICT_SCHEMA)
 
     def __enter__(self) -> Self:
         return self
@@ -88,12 +110,36 @@ def read_judged(folder: Path) -> Iterator[Judged]:
             yield Judged(sample, verdict)
 
 
+def in_order(judged: Iterable[Judged]) -> Iterator[Judged]:
+    """The rows by the `index` of their samples, which count from 0. Only those that came before
+    their turn are held: about as many as were judged while the slowest was."""
+    early: dict[int, Judged] = {}
+    turn = 0
+    for row in judged:
+        early[row.sample["index"]] = row
+        while turn in early:
+            yield early.pop(turn)
+            turn += 1
+    if early:
+        raise InfraError(f"the sample at {turn} was not judged, but {len(early)} after it were")
+
+
 def committed_ids(folder: Path) -> set[str]:
     """The ids of all samples that are committed in `folder`."""
     ids: set[str] = set()
     for path in _manifests(folder):
         shard = folder / "samples" / json.loads(path.read_text())["shard"]
-        ids.update(pq.read_table(shard, columns=["sample_id"])["sample_id"].to_pylist())
+        ids.update(row["sample_id"] for row in _read(shard, _IDS))
+    return ids
+
+
+def lost_ids(folder: Path) -> set[str]:
+    """The ids of the committed samples that a failure of ours kept from being judged."""
+    ids: set[str] = set()
+    for path in _manifests(folder):
+        shard = folder / "verdicts" / json.loads(path.read_text())["shard"]
+        rows = _read(shard, _OUTCOMES)
+        ids.update(row["sample_id"] for row in rows if row["outcome"] == Outcome.INFRA_ERROR)
     return ids
 
 

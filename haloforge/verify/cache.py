@@ -32,7 +32,7 @@ def content_key(*parts: Any) -> str:
 
 @functools.cache
 def _judge_digest() -> str:
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -120,6 +120,12 @@ def extract(completion: str, language: str | None) -> Extracted | None:
     return best[1] if best else None
 
 
+def last_block(completion: str) -> Extracted | None:
+    """The last fenced block, whatever its tag; None where there is none."""
+    blocks = [block for block in _blocks(_answer(completion)) if block.code.strip()]
+    return Extracted(blocks[-1].code, None) if blocks else None
+
+
 def program_likeness(code: str, language: str) -> int:
     """2 for what looks like a whole program of `language`, 1 for part of one, 0 for neither."""
     if language in OTHERS:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from haloforge.errors import InfraError
 from haloforge.schema import digest
-from haloforge.verify.sandbox import Sandbox, compile_limits
+from haloforge.verify.limits import compile_limits
+from haloforge.verify.sandbox import Sandbox
 from haloforge.verify.settings import VerifySettings
 from haloforge.verify.toolchains import COMPILER_PATH, CPP_FLAGS
 

@@ -1,32 +1,43 @@
 """Proof of the judge: a problem's own solutions must pass it."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from haloforge.schema import Problem, Verdict
 from haloforge.verify.settings import VerifySettings
 from haloforge.verify.toolchains import AUTO
 from haloforge.verify.verifier import Verifier
 
-FENCE = "~" * 12  # longer than any that a solution may print
 
-
-def check_references(
-    problems: Iterable[Problem], settings: VerifySettings
-) -> list[tuple[str, str, Verdict]]:
-    """The problem id, language and verdict of every reference solution.
-
-    Each is judged in its own language, whatever the problem's `language` and `settings.verifier`.
-    """
+def reference_samples(
+    problems: Iterable[Problem],
+) -> tuple[dict[str, Problem], list[dict[str, Any]]]:
+    """Each reference solution as a sample with `code`, and the problems that they answer, by id: a
+    problem in each language that it has a solution in, whatever its own `language`."""
     variants = {
         f"{problem.problem_id}/{language}": problem.model_copy(update={"language": language})
         for problem in problems
         for language in problem.reference
     }
-    verifier = Verifier(settings.model_copy(update={"verifier": AUTO}), variants)
-    verdicts = []
-    for key, problem in variants.items():
-        language = str(problem.language)
-        completion = f"{FENCE}{language}\n{problem.reference[language]}\n{FENCE}"
-        sample = {"sample_id": key, "problem_id": key, "completion": completion}
-        verdicts.append((problem.problem_id, language, Verdict(**verifier.verify(sample))))
-    return verdicts
+    samples = [
+        {"sample_id": key, "problem_id": key, "code": problem.reference[str(problem.language)]}
+        for key, problem in variants.items()
+    ]
+    return variants, samples
+
+
+def reference_settings(settings: VerifySettings) -> VerifySettings:
+    """Each reference is judged in its own language, or by the user's own verifier."""
+    return settings if settings.own() else settings.model_copy(update={"verifier": AUTO})
+
+
+def check_references(
+    problems: Iterable[Problem], settings: VerifySettings
+) -> list[tuple[str, str, Verdict]]:
+    """The problem id, language and verdict of every reference solution, judged in this process."""
+    variants, samples = reference_samples(problems)
+    verifier = Verifier(reference_settings(settings), variants)
+    return [
+        (problem.problem_id, str(problem.language), Verdict(**verifier.verify(sample)))
+        for problem, sample in zip(variants.values(), samples, strict=True)
+    ]

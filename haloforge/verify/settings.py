@@ -2,10 +2,16 @@
 
 from difflib import get_close_matches
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from haloforge.errors import InputError
+from haloforge.schema import Problem
+from haloforge.store.run import Identity, identity_of
+from haloforge.verify.own_sources import OwnSource, find_own, installed
 from haloforge.verify.toolchains import AUTO, toolchain_names
+
+# How the work is shared out, which no verdict depends on.
+FLEET = {"actors", "min_actors", "max_actors", "resource"}
 
 
 class VerifySettings(BaseModel):
@@ -14,11 +20,19 @@ class VerifySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     verifier: str = AUTO
-    """A toolchain's name, or `auto`: by the problem's language, then by the fence's tag."""
+    """A toolchain's name, or `auto`: by the problem's language, then by the fence's tag. Or a
+    verifier of your own (own.py): `path.py:Class`, an entry point, `cmd:./check.sh {file}`."""
     actors: int | None = Field(None, gt=0)
-    """Verifier actors; None lets the caller fill the CPUs it has."""
+    """Verifier actors at all times; None lets their number follow the work, within the next two."""
+    min_actors: int | None = Field(None, gt=0)
+    """None is 1."""
+    max_actors: int | None = Field(None, gt=0)
+    """None is one a CPU, of the nodes that have `resource` where it is given."""
+    resource: str | None = None
+    """A custom Ray resource: verifiers go only where `ray start --resources='{"NAME": 1}'` was."""
     compile_wall_s: float = Field(10, gt=0)
     compile_memory_mb: int = Field(2048, gt=0)
+    """Of all processes of a compilation together."""
     run_wall_s: float = Field(5, gt=0)
     run_memory_mb: int = Field(512, gt=0)
     processes: int = Field(32, gt=0)
@@ -35,10 +49,34 @@ class VerifySettings(BaseModel):
     @field_validator("verifier")
     @classmethod
     def _known(cls, name: str) -> str:
-        known = [AUTO, *toolchain_names()]
-        if name not in known:
-            near = get_close_matches(name, known, 1, cutoff=0)[0]
-            raise InputError(
-                f"unknown verifier '{name}'; did you mean '{near}'? Known: {', '.join(known)}"
-            )
-        return name
+        toolchains = [AUTO, *toolchain_names()]
+        if name in toolchains or find_own(name):
+            return name
+        known = [*toolchains, *installed()]
+        near = get_close_matches(name, known, 1, cutoff=0)[0]
+        raise InputError(
+            f"unknown verifier '{name}'; did you mean '{near}'? Known: {', '.join(known)}, "
+            "path.py:Class, 'cmd:COMMAND {file}'"
+        )
+
+    @model_validator(mode="after")
+    def _fleet(self) -> "VerifySettings":
+        if self.actors and (self.min_actors or self.max_actors):
+            raise InputError("give verify.actors, or verify.min_actors and verify.max_actors")
+        if self.max_actors and (self.min_actors or 1) > self.max_actors:
+            raise InputError("verify.min_actors is more than verify.max_actors")
+        return self
+
+    def own(self) -> OwnSource | None:
+        """The user's own verifier, where `verifier` names one."""
+        return None if self.verifier in (AUTO, *toolchain_names()) else find_own(self.verifier)
+
+    def tests(self, problem: Problem) -> bool:
+        """Whether more than compiling is judged of answers to `problem`."""
+        return problem.judge != "compile" or self.own() is not None
+
+    def judging(self) -> Identity:
+        """What decides a verdict, for the identity of a run."""
+        own = self.own()
+        told = identity_of(self, {*FLEET, "cache"})
+        return {**told, "verifier": own.name} if own else told

@@ -1,28 +1,110 @@
-"""The verifier as a stage of Ray Data: samples are judged as they arrive."""
+"""The verifier as a stage of Ray Data: a fleet of actors that judge samples as they arrive."""
 
+import contextlib
+import threading
+import uuid
+from collections.abc import Iterator
 from typing import Any
 
+import ray
 import ray.data
+from ray.data import ActorPoolStrategy
 
+from haloforge.placement import Fleet
+from haloforge.schema import digest
+from haloforge.verify.own_sources import OwnSource
 from haloforge.verify.settings import VerifySettings
-from haloforge.verify.verifier import Verifier
+from haloforge.verify.stored import session_folder
+from haloforge.verify.verifier import ATTEMPTS, Verifier
+
+# Samples in one actor: one is judged while others wait at hand, for Ray Data deals out new ones ten
+# times a second at most.
+IN_FLIGHT = 3
+PATIENCE_S = 2.0
+# The fleet's share of places taken above which it grows by an actor, and below which one is let go.
+GROW, SHRINK = 0.75, 0.2
 
 
 def verify_stage(
     samples: "ray.data.Dataset",
     problems_ref: "ray.ObjectRef[Any]",
     settings: VerifySettings,
-    num_cpus_per_actor: float,
-    actors: int,
+    fleet: Fleet,
 ) -> "ray.data.Dataset":
     """Rows of SAMPLE_SCHEMA with a column `verdict` added: the verdict as a JSON string.
 
     `problems_ref` holds a dict of problems by id, fetched once by each actor. A block is handed on
-    when its last row is judged, so the rows of `samples` should come in small blocks.
+    when its last row is judged, so the rows of `samples` should come in blocks of one.
     """
+    scaling = samples.context.autoscaling_config  # of the data set, which had its copy when made
+    scaling.actor_pool_util_upscaling_threshold = GROW
+    scaling.actor_pool_util_downscaling_threshold = SHRINK
+    stage = uuid.uuid4().hex
     return samples.map(
-        Verifier,
-        fn_constructor_args=(settings, problems_ref),
-        compute=ray.data.ActorPoolStrategy(size=actors),
-        num_cpus=num_cpus_per_actor,
+        VerifierActor,
+        fn_constructor_args=(settings, problems_ref, settings.own(), stage),
+        compute=ActorPoolStrategy(
+            min_size=fleet.min_actors,
+            max_size=fleet.max_actors,
+            max_tasks_in_flight_per_actor=IN_FLIGHT,
+            max_concurrent_calls_per_actor=IN_FLIGHT,
+            enable_true_multi_threading=True,
+        ),
+        num_cpus=fleet.cpus_per_actor,
+        **fleet.steering,
     )
+
+
+class VerifierActor:
+    """A verifier as the callable of an actor pool. One sample has its turn at a time; beside one
+    that takes longer than `PATIENCE_S` the next begins.
+
+    Ray starts an actor that died anew and tries again what it had under way, without end. So a
+    sample is noted on disk while it is judged, and one that saw `ATTEMPTS` actors die is given up.
+    """
+
+    def __init__(
+        self,
+        settings: VerifySettings,
+        problems: "ray.ObjectRef[Any]",
+        own: OwnSource | None,
+        stage: str,
+    ) -> None:
+        self._verifier = Verifier(settings, problems, own)
+        self._turn = threading.Semaphore()
+        self._stage = stage
+        self._notes = session_folder()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row with a column `verdict`."""
+        note = self._notes / digest(self._stage, row["sample_id"])
+        died = note.stat().st_size if note.exists() else 0
+        if died >= ATTEMPTS:
+            return self._verifier.give_up(row, f"{died} verifiers died while they judged it")
+        with self._turn_of(suspect=died > 0):
+            with note.open("a") as file:
+                file.write("x")
+            judged = self._verifier(row)
+            note.unlink()  # before another has its turn, and may kill this actor
+        return judged
+
+    @contextlib.contextmanager
+    def _turn_of(self, suspect: bool) -> Iterator[None]:
+        """A sample's turn, which ends with the block or after `PATIENCE_S`. One that may kill this
+        actor has its turn to the end: no other that began meanwhile is to die with it."""
+        self._turn.acquire()
+        turn = [self._turn]
+
+        def end() -> None:
+            with contextlib.suppress(IndexError):  # it has ended
+                turn.pop().release()
+
+        timer = threading.Timer(PATIENCE_S, end)
+        timer.daemon = True
+        if not suspect:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            end()

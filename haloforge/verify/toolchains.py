@@ -9,12 +9,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from haloforge.errors import ResourceError
+from haloforge.errors import InputError, ResourceError
+from haloforge.schema import CODE_JUDGES, Problem
 from haloforge.verify.process import STDERR_CAP, RunResult
 
 AUTO = "auto"
 COMPILER_PATH = "/usr/local/bin:/usr/bin:/bin"  # what a box can see
-PARSE = "with open('main.py', 'rb') as file: compile(file.read(), 'main.py', 'exec')"
+PARSE = """
+import warnings
+warnings.simplefilter("always")
+with open("main.py", "rb") as file:
+    compile(file.read(), "main.py", "exec")
+"""
 GCC_FLAGS = "-O2 -Wall -Wextra -fmax-errors=5 -pthread"
 CPP_FLAGS = f"-std=gnu++17 {GCC_FLAGS}"
 # The mold linker, where it is installed: linking is a third of compiling a short C++ program. One
@@ -56,6 +62,10 @@ def box_python() -> str:
     return f"{sys.base_prefix}/bin/python3"
 
 
+PYTHON = (box_python(), "-I", "-B", "-X", "utf8")
+"""How Python programs start; the spawner too, which then runs them without a new interpreter."""
+
+
 @dataclass(frozen=True)
 class Toolchain:
     """How one language is compiled and run. Commands run in the folder that holds the source."""
@@ -83,17 +93,12 @@ class Toolchain:
     reserve_mb: int = 0
     """Address space that the language's runtime takes beside the program's own memory."""
     executable: str = ""
-    """What /proc/self/exe is in its boxes: boxes have no /proc, and some look beside themselves."""
+    """What /proc/self/exe is in its boxes: they have no other /proc, and some look beside it."""
 
     @property
     def program(self) -> str:
         """The program's file name in the box it runs in."""
         return self.source if self.interpreted else "program"
-
-    @property
-    def links(self) -> dict[str, str]:
-        """Symbolic links that its boxes need."""
-        return {"/proc/self/exe": self.executable} if self.executable else {}
 
     def warned(self, compilation: RunResult) -> bool:
         """Whether the compiler warned; diagnostics cut at their cap may hide that it did."""
@@ -140,8 +145,8 @@ TOOLCHAINS = (
         language="python",
         tags=frozenset({"python", "py", "pypy", "cpython", "ipython"}),
         source="main.py",
-        compile=(box_python(), "-I", "-S", "-X", "utf8", "-W", "always", "-c", PARSE),
-        run=(box_python(), "-I", "-B", "-X", "utf8", "main.py"),
+        compile=(*PYTHON, "-c", PARSE),
+        run=(*PYTHON, "main.py"),
         version=(box_python(), "-c", "import platform; print(platform.python_version())"),
         warning=b"Warning: ",
         package="python3",
@@ -285,14 +290,35 @@ def select(
     """The row that judges an answer: the problem's language first, then the answer's own.
 
     A named verifier wins over both: outside its languages, its first row is taken. None when
-    `auto` knows neither language.
+    `auto` knows neither language; a verifier of the user's own counts as `auto`.
     """
+    if verifier not in toolchain_names():
+        verifier = AUTO
     rows = [row for row in TOOLCHAINS if verifier in (AUTO, row.name)]
     for tag in (problem_language, extracted_language):
         for row in rows:
             if tag is not None and language_of(tag) == row.language:
                 return row
     return None if verifier == AUTO else rows[0]
+
+
+def needed(verifier: str, problem: Problem) -> Toolchain | None:
+    """The toolchain that a problem needs here, None where its answers decide.
+
+    Raises InputError where its language or its judge has none, ResourceError where it is missing.
+    """
+    name = f"problem {problem.problem_id}"
+    if verifier == AUTO and problem.language and not language_of(problem.language):
+        raise InputError(
+            f"{name}: no toolchain for language '{problem.language}'; "
+            f"known: {', '.join(languages())}"
+        )
+    row = select(verifier, problem.language, None)
+    if row is not None:
+        if problem.judge in CODE_JUDGES and row.language != "python":
+            raise InputError(f"{name}: judge '{problem.judge}' is for Python, not {row.language}")
+        require(row)
+    return row
 
 
 @functools.cache

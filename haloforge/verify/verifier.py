@@ -1,7 +1,9 @@
 """The verifier: a completion in, a verdict out."""
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from importlib import metadata
 from typing import Any
 
 import ray
@@ -11,18 +13,18 @@ from haloforge.schema import Outcome, Problem, Verdict
 from haloforge.store.cache import cache_folder
 from haloforge.verify import rewards
 from haloforge.verify.cache import JudgementCache, content_key
-from haloforge.verify.extract import Extracted, extract
+from haloforge.verify.extract import Extracted, extract, guess_language, last_block
 from haloforge.verify.headers import precompile
-from haloforge.verify.judges import Judgement, judge_compile, judge_stdio
-from haloforge.verify.sandbox import BUBBLEWRAP, Sandbox
-from haloforge.verify.settings import VerifySettings
+from haloforge.verify.judges import Judgement, judge
+from haloforge.verify.own import OwnJudge
+from haloforge.verify.own_sources import OwnSource
+from haloforge.verify.sandbox import BUBBLEWRAP, UNSAFE, Sandbox
+from haloforge.verify.settings import FLEET, VerifySettings
 from haloforge.verify.toolchains import (
-    AUTO,
     TOOLCHAINS,
-    Toolchain,
     default_language,
     language_of,
-    languages,
+    needed,
     require,
     select,
     version,
@@ -30,63 +32,98 @@ from haloforge.verify.toolchains import (
 
 ATTEMPTS = 2
 DIAGNOSTICS_BYTES = 4096
+JUDGED_BY = {
+    *("judge", "tests", "limits", "comparison", "float_tolerance", "checker"),
+    *("test_code", "entry_point"),
+}
+"""The fields of a problem that a judgement depends on."""
+
+
+def require_toolchains(verifier: str, problems: Iterable[Problem]) -> bool:
+    """Whether an answer may be in C++. Raises ResourceError for a missing toolchain that `verifier`
+    or a problem needs, and InputError for a problem whose language or judge has none."""
+    for row in TOOLCHAINS:
+        if verifier == row.name:
+            require(row)
+    may_be_cpp = False
+    for problem in problems:
+        toolchain = needed(verifier, problem)
+        may_be_cpp |= toolchain is None or toolchain.language == "cpp"
+    return may_be_cpp
 
 
 class Verifier:
-    """Judges samples against their problems. Also the callable of a Ray Data actor pool.
+    """Judges samples against their problems.
 
-    `problems` maps problem ids to problems, or is the Ray reference of such a dict. Raises
+    `problems` maps problem ids to problems, or is the Ray reference of such a dict. `own` is the
+    user's own verifier where the settings name one, for machines that do not have its file. Raises
     ResourceError at once when the sandbox or a compiler that the problems need does not work here,
     and InputError for a problem in a language without a toolchain.
     """
 
     def __init__(
-        self, settings: VerifySettings, problems: "dict[str, Problem] | ray.ObjectRef[Any]"
+        self,
+        settings: VerifySettings,
+        problems: "dict[str, Problem] | ray.ObjectRef[Any]",
+        own: OwnSource | None = None,
     ) -> None:
         resolved = ray.get(problems) if isinstance(problems, ray.ObjectRef) else problems
         self.problems: dict[str, Problem] = resolved
         self.settings = settings
-        for row in TOOLCHAINS:
-            if settings.verifier == row.name:
-                require(row)
-        may_be_cpp = False
-        for problem in self.problems.values():
-            if settings.verifier == AUTO and problem.language and not language_of(problem.language):
-                raise InputError(
-                    f"problem {problem.problem_id}: no toolchain for language "
-                    f"'{problem.language}'; known: {', '.join(languages())}"
-                )
-            if needed := select(settings.verifier, problem.language, None):
-                require(needed)
-            may_be_cpp |= needed is None or needed.language == "cpp"
+        own = own or settings.own()
+        self.own = OwnJudge(own) if own else None
+        may_be_cpp = not self.own and require_toolchains(settings.verifier, self.problems.values())
         self.sandbox = Sandbox.probe(settings)
         self.cache = None
         # Without boxes a program could write to what later programs are judged by.
-        if self.sandbox.tier == BUBBLEWRAP:
-            if settings.cache:
-                self.cache = JudgementCache(cache_folder())
-            if may_be_cpp:
-                precompile(self.sandbox, settings)
+        if settings.cache and self.sandbox.tier != UNSAFE:
+            self.cache = JudgementCache(cache_folder())
+        if may_be_cpp and self.sandbox.tier == BUBBLEWRAP:
+            precompile(self.sandbox, settings)
 
     def verify(self, sample: dict[str, Any]) -> dict[str, Any]:
         """The row of VERDICT_SCHEMA for a row of SAMPLE_SCHEMA.
 
-        A failure of ours is tried once more, then is the outcome `infra_error`. Raises InputError
-        for a sample of an unknown problem.
+        The answer is found in `completion`, or is `code` itself where that is given; its problem is
+        the one in `problem` as JSON where that is given. A failure of ours is tried once more, then
+        is the outcome `infra_error`. Raises InputError for a sample of an unknown problem.
         """
+        problem = self._problem(sample)
+        toolchain, judgement = "", Judgement(Outcome.INFRA_ERROR)
+        for _ in range(ATTEMPTS):
+            try:
+                toolchain, judgement = self._judge(sample, problem)
+                break
+            # ResourceError: the model chose a language whose compiler is missing here.
+            except (InfraError, ResourceError, OSError) as error:
+                judgement = Judgement(Outcome.INFRA_ERROR, diagnostics=str(error))
+        return self._verdict(sample, problem, toolchain, judgement)
+
+    def give_up(self, row: dict[str, Any], reason: str) -> dict[str, Any]:
+        """As `__call__`, for a sample that cannot be judged: the outcome is `infra_error`."""
+        judgement = Judgement(Outcome.INFRA_ERROR, diagnostics=reason)
+        return _with(row, self._verdict(row, self._problem(row), "", judgement))
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row with a column `verdict`: the verdict as JSON, whose type no block can mistake.
+        Its problem, if it holds one, has served."""
+        return _with(row, self.verify(row))
+
+    def _problem(self, sample: dict[str, Any]) -> Problem:
+        if sample.get("problem"):
+            return Problem.model_validate_json(sample["problem"])
         problem = self.problems.get(sample["problem_id"])
         if problem is None:
             raise InputError(
                 f"sample {sample['sample_id']}: problem '{sample['problem_id']}' is not in the set"
             )
-        toolchain, judgement = "", Judgement(Outcome.INFRA_ERROR)
-        for _ in range(ATTEMPTS):
-            try:
-                toolchain, judgement = self._judge(sample["completion"], problem)
-                break
-            # ResourceError: the model chose a language whose compiler is missing here.
-            except (InfraError, ResourceError, OSError) as error:
-                judgement = Judgement(Outcome.INFRA_ERROR, diagnostics=str(error))
+        return problem
+
+    def _verdict(
+        self, sample: dict[str, Any], problem: Problem, toolchain: str, judgement: Judgement
+    ) -> dict[str, Any]:
+        by_tests = problem.judge == "stdio" and not self.own
+        reward = rewards.reward(judgement.outcome, judgement.warnings, judgement.ran)
         return Verdict(
             sample_id=sample["sample_id"],
             problem_id=problem.problem_id,
@@ -94,9 +131,9 @@ class Verifier:
             compiled=judgement.compiled,
             ran=judgement.ran,
             warnings=judgement.warnings,
-            reward=rewards.reward(judgement.outcome, judgement.warnings, judgement.ran),
+            reward=reward if judgement.compiled else rewards.NO_PROGRAM,
             tests_passed=judgement.tests_passed,
-            tests_total=len(problem.tests) if problem.judge == "stdio" else 0,
+            tests_total=len(problem.tests) if by_tests else judgement.tests_total,
             diagnostics=_clip(judgement.diagnostics),
             compile_ms=judgement.compile_ms,
             run_ms=judgement.run_ms,
@@ -104,39 +141,71 @@ class Verifier:
             sandbox_tier=self.sandbox.tier,
         ).model_dump(mode="json")
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row with a column `verdict`: the verdict as JSON, whose type no block can mistake."""
-        return {**row, "verdict": json.dumps(self.verify(row))}
-
-    def _judge(self, completion: str, problem: Problem) -> tuple[str, Judgement]:
-        verifier = self.settings.verifier
-        answer = extract(completion, default_language(verifier, problem.language))
+    def _judge(self, sample: dict[str, Any], problem: Problem) -> tuple[str, Judgement]:
+        answer = self._answer(sample, problem)
         if answer is None:
             return "", Judgement(Outcome.NO_CODE)
-        toolchain = select(verifier, problem.language, answer.language)
+        if own := self.own:
+            return own.name, self._cached(
+                answer,
+                [own.name],
+                problem.model_dump(),  # it may look at anything
+                lambda: own.judge(answer.code, problem, self.sandbox, self.settings),
+            )
+        toolchain = select(self.settings.verifier, problem.language, answer.language)
         if toolchain is None:
             return "", Judgement(Outcome.NO_CODE, diagnostics="code in no known language")
         name = version(toolchain)
+        judged_by = [name, *toolchain.compile, *toolchain.run]
+        if problem.judge == "pytest":
+            judged_by.append(metadata.version("pytest"))
+        return name, self._cached(
+            answer,
+            judged_by,
+            problem.model_dump(include=JUDGED_BY),
+            lambda: judge(answer, toolchain, problem, self.sandbox, self.settings),
+        )
+
+    def _cached(
+        self,
+        answer: Extracted,
+        judged_by: list[str],
+        problem: dict[str, Any],
+        run: Callable[[], Judgement],
+    ) -> Judgement:
+        """What was judged before of the same answer, by the same judge; else what `run` finds."""
         if self.cache is None:
-            return name, self._run(answer, toolchain, problem)
+            return run()
         key = content_key(
             answer.code.encode(errors="replace").decode(),
-            [name, *toolchain.compile, *toolchain.run],
-            problem.model_dump(include={"judge", "tests", "limits"}),
-            self.settings.model_dump(exclude={"actors", "cache", "verifier"}),
+            judged_by,
+            problem,
+            self.settings.model_dump(exclude={*FLEET, "cache", "verifier"}),
             self.sandbox.tier,
         )
         judgement = self.cache.get(key)
         if judgement is None:
-            judgement = self._run(answer, toolchain, problem)
+            judgement = run()
             judgement = replace(judgement, diagnostics=_clip(judgement.diagnostics))
             self.cache.put(key, judgement)
-        return name, judgement
+        return judgement
 
-    def _run(self, answer: Extracted, toolchain: Toolchain, problem: Problem) -> Judgement:
-        if problem.judge == "compile" or not toolchain.run:
-            return judge_compile(answer, toolchain, self.sandbox, self.settings)
-        return judge_stdio(answer, toolchain, problem, self.sandbox, self.settings)
+    def _answer(self, sample: dict[str, Any], problem: Problem) -> Extracted | None:
+        """The sample's code; None where it has none. A verifier of the user's own takes any block
+        where the problem is in a language that is none of ours."""
+        wanted = default_language(self.settings.verifier, problem.language)
+        if sample.get("code") is not None:
+            code: str = sample["code"]
+            return Extracted(code, wanted or guess_language(code)) if code.strip() else None
+        if self.own and problem.language and not language_of(problem.language):
+            return last_block(sample["completion"])
+        answer = extract(sample["completion"], wanted)
+        return answer or last_block(sample["completion"]) if self.own else answer
+
+
+def _with(row: dict[str, Any], verdict: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in row.items() if key != "problem"}
+    return {**kept, "verdict": json.dumps(verdict)}
 
 
 def _clip(text: str) -> str:

@@ -47,6 +47,23 @@ def halo_forge(
         ("data prepare --dataset none.jsonl --output out.jsonl", 2, "none.jsonl: no such file"),
         ("data prepare", 2, "give --dataset and --output"),
         ("model merge --model nowhere/at/all --output m", 2, "no such folder"),
+        ("raft train --set raft.exclude=none.txt", 2, "none.txt: cannot be read"),
+        ("raft train --verifier own.py:Own", 2, "verifier own.py:Own: own.py: No such file"),
+        ("benchmark run --verifier cmd:./check.sh", 2, "{file} must stand where"),
+        ("verify", 2, "give --input and --output, or --references"),
+        ("verify --input good.jsonl", 2, "give --input and --output, or --references"),
+        ("verify --input none.jsonl --output v.parquet", 2, "none.jsonl: no such file"),
+        ("verify --input torn.jsonl --output v.parquet", 2, "torn.jsonl, line 1: give field"),
+        ("verify --input twice.jsonl --output v.parquet", 2, "line 2: field 'sample_id': 's'"),
+        ("verify --input cobol.jsonl --output v.parquet", 2, "no toolchain for language 'cobol'"),
+        ("verify --input twice.jsonl --output v.jsonl", 2, "name a .parquet file"),
+        (
+            "verify --input named.jsonl --problems good.jsonl --output v.parquet",
+            2,
+            "named.jsonl, line 1: field 'problem_id': 'p' is not among the problems",
+        ),
+        ("verify --input named.jsonl --output good.parquet", 2, "holds no verdicts of"),
+        ("verify --references good.jsonl", 2, "good.jsonl: no problem has a 'reference'"),
         ("raft trian", 2, "No such command 'trian'"),
     ],
 )
@@ -56,7 +73,17 @@ def test_one_line_and_an_exit_code(
     (tmp_path / "good.jsonl").write_text(json.dumps(GOOD) + "\n")
     (tmp_path / "torn.jsonl").write_text(json.dumps(GOOD) + '\n{"prompt": \n')
     (tmp_path / "empty.jsonl").write_text("")
+    samples = {
+        "twice": 2 * [{"sample_id": "s", "code": "x"}],
+        "cobol": [{"code": "x", "language": "cobol"}],
+        "named": [{"problem_id": "p", "code": "x"}],
+    }
+    for name, rows in samples.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (tmp_path / "good.parquet").write_text("")
+    before = sorted(tmp_path.iterdir())
     done = halo_forge(*arguments.split(), cwd=tmp_path)
+    assert sorted(tmp_path.iterdir()) == before  # nothing is written
     assert expected in done.stderr
     assert done.returncode == code
     assert "Traceback" not in done.stderr

@@ -8,8 +8,9 @@ import pytest
 
 from haloforge.verify.extract import Extracted
 from haloforge.verify.headers import NAMES, precompile
-from haloforge.verify.judges import compile_answer
-from haloforge.verify.sandbox import Sandbox, compile_limits
+from haloforge.verify.judges.compilation import compile_answer
+from haloforge.verify.limits import compile_limits
+from haloforge.verify.sandbox import Sandbox
 from haloforge.verify.settings import VerifySettings
 from haloforge.verify.toolchains import CPP_FLAGS, HEADERS, select
 

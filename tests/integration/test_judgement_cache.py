@@ -24,13 +24,13 @@ class Counted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, problem: Problem, **settings: Any) -> None:
         self.verifier = Verifier(VerifySettings(**settings), {"add": problem})
         self.boxes = 0
-        run = Sandbox.run
+        start = Sandbox.start
 
         def counting(sandbox: Sandbox, *args: Any, **kwargs: Any) -> Any:
             self.boxes += 1
-            return run(sandbox, *args, **kwargs)
+            return start(sandbox, *args, **kwargs)
 
-        monkeypatch.setattr(Sandbox, "run", counting)
+        monkeypatch.setattr(Sandbox, "start", counting)
 
     def judge(self, completion: str) -> dict[str, Any]:
         row = {"sample_id": "s", "problem_id": "add", "completion": completion}
@@ -59,6 +59,11 @@ def test_the_same_program_is_judged_once_over_verifiers(monkeypatch: pytest.Monk
         ({"tests": [Test(stdin="1 2\n", stdout="4\n")]}, {}),
         ({"tests": [Test(stdin="2 2\n", stdout="3\n")]}, {}),
         ({"judge": "compile"}, {}),
+        ({"comparison": "exact"}, {}),
+        ({"comparison": "float", "float_tolerance": 0.1}, {}),
+        ({"checker": "def check(*run):\n    return True"}, {}),
+        ({"judge": "function", "test_code": "assert True"}, {}),
+        ({"judge": "function", "test_code": "assert True", "entry_point": "f"}, {}),
         ({"limits": Limits(memory_mb=400)}, {}),
         ({}, {"run_memory_mb": 300}),
         ({}, {"cache": False}),
@@ -79,7 +84,7 @@ def test_other_tests_limits_or_judges_are_judged_apart(
         ("while True: pass", Outcome.TIMEOUT),
         ("import time; time.sleep(0.6); print(3)", Outcome.PASSED),  # near its deadline
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", Outcome.RUNTIME_ERROR),
-        ("raise OSError('Cannot allocate memory')", Outcome.RUNTIME_ERROR),
+        ("raise OSError('Cannot allocate memory')", Outcome.MEMORY_LIMIT),
     ],
 )
 def test_what_may_end_otherwise_is_judged_anew(

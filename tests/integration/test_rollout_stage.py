@@ -14,7 +14,7 @@ from haloforge.rollout.engine import Prompt
 from haloforge.rollout.pool import EnginePool
 from haloforge.rollout.settings import Sampling
 from haloforge.rollout.stage import rollout_stage, rows_of
-from tests.processes import family
+from tests.processes import family, living
 from tests.sleeping_engine import HELD_BACK, SleepingEngine
 
 SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=8, stop_at_fence=False)
@@ -70,8 +70,7 @@ def test_what_a_killed_proxy_loses_can_be_asked_for_again(pool: EnginePool) -> N
 
 
 def kill_a_proxy() -> int:
-    proxies = [
-        p for p in family(psutil.Process().pid) if "MapBatches(rollout)" in " ".join(p.cmdline())
-    ]
+    running = living(family(psutil.Process().pid))
+    proxies = [p for p in running if "MapBatches(rollout)" in " ".join(p.cmdline())]
     proxies[0].kill()
     return proxies[0].pid

@@ -15,6 +15,7 @@ from haloforge.errors import InfraError, InputError, ResourceError
 from haloforge.train.loop import StepMetrics
 from haloforge.train.settings import LoraSettings, TrainSettings
 from haloforge.train.trainer import TrainResult, train
+from tests.processes import family, living
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -128,7 +129,7 @@ def test_memorises_in_bf16_then_goes_on_from_the_adapter_until_a_worker_dies(
     def kill_at_third(metrics: StepMetrics) -> None:
         seen.append(metrics)
         if metrics.step == 3:
-            for process in psutil.Process().children(recursive=True):
+            for process in living(family(psutil.Process().pid)):
                 if "RayTrainWorker" in " ".join(process.cmdline()):
                     process.kill()
 

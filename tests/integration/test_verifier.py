@@ -2,10 +2,7 @@
 
 import json
 import os
-import re
 import subprocess
-import time
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +12,7 @@ from haloforge.errors import InfraError, InputError, ResourceError
 from haloforge.schema import VERDICT_SCHEMA, Limits, Problem, Test
 from haloforge.verify import toolchains
 from haloforge.verify.references import check_references
+from haloforge.verify.sandbox import Sandbox
 from haloforge.verify.settings import VerifySettings
 from haloforge.verify.verifier import Verifier
 
@@ -35,9 +33,18 @@ PROBLEMS = {
 SETTINGS = VerifySettings(run_wall_s=2, cache=False)
 
 
-@pytest.fixture(scope="module")
-def verifier() -> Verifier:
-    return Verifier(SETTINGS, PROBLEMS)
+def verifier_in(
+    box: Sandbox, problems: dict[str, Problem] = PROBLEMS, settings: VerifySettings = SETTINGS
+) -> Verifier:
+    verifier = Verifier(settings, problems)
+    verifier.sandbox.close()
+    verifier.sandbox = box
+    return verifier
+
+
+@pytest.fixture
+def verifier(box: Sandbox) -> Verifier:
+    return verifier_in(box)
 
 
 def judge(verifier: Verifier, problem: str, completion: str) -> dict[str, Any]:
@@ -95,7 +102,13 @@ ANSWERS = {
     "endless": (py("while True:\n    pass"), "timeout", 0.5, 0),
     "sleeper": (py("import time\nprint(3, flush=True)\ntime.sleep(99)"), "timeout", 0.5, 0),
     "endless output": (py("while True:\n    print(3)"), "output_limit", 0.5, 0),
-    "too much memory": (py("x = bytearray(1 << 30)"), "runtime_error", 0.5, 0),
+    "too much memory": (py("x = bytearray(1 << 30)"), "memory_limit", 0.5, 0),
+    "too much in a file": (
+        py("open('x', 'wb').write(bytes(1 << 28))"),
+        ("output_limit", "runtime_error"),  # where a run may write nothing at all
+        0.5,
+        0,
+    ),
     "does not compile": (cpp("int main() { return x; }"), "compile_error", 0.0, 0),
     "does not link": (cpp("int f(); int main() { return f(); }"), "compile_error", 0.0, 0),
     "does not parse": (py("print((input())"), "compile_error", 0.0, 0),
@@ -110,8 +123,9 @@ ANSWERS = {
 def test_outcome(name: str, verifier: Verifier) -> None:
     answer, outcome, reward, passed = ANSWERS[name]
     verdict = judge(verifier, "add", answer)
-    found = (verdict["outcome"], verdict["reward"], verdict["tests_passed"])
-    assert found == (outcome, reward, passed), verdict["diagnostics"]
+    outcomes = (outcome,) if isinstance(outcome, str) else outcome
+    assert verdict["outcome"] in outcomes, verdict["diagnostics"]
+    assert (verdict["reward"], verdict["tests_passed"]) == (reward, passed), verdict["diagnostics"]
     assert verdict["tests_total"] == 2
     assert verdict["compiled"] is (outcome not in ("compile_error", "no_code"))
     assert verdict["ran"] is (reward >= 0.7)
@@ -143,28 +157,7 @@ def test_python_warnings_count(verifier: Verifier) -> None:
     assert judge(verifier, "any", py("import sys\nprint(1 == 1)"))["reward"] == 0.5
 
 
-def test_threads_and_deep_recursion_run(verifier: Verifier) -> None:
-    threads = cpp(
-        "int main() { long a, b; std::cin >> a >> b; std::vector<std::thread> pool;"
-        " std::atomic<long> sum{0}; for (long i : {a, b}) for (int k = 0; k < 4; k++)"
-        " pool.emplace_back([&sum, i] { sum += i; });"
-        " for (auto &t : pool) t.join(); std::cout << sum / 4; }",
-        "#include <atomic>\n#include <iostream>\n#include <thread>\n#include <vector>\n",
-    )
-    deep = cpp(
-        "long f(long n) { volatile char pad[64] = {0}; return n ? pad[0] + 1 + f(n - 1) : 0; }"
-        " int main() { long a, b; std::cin >> a >> b; std::cout << f(1000000) - 1000000 + a + b; }"
-    )
-    in_python = py(
-        "import threading\na, b = map(int, input().split())\nout = []\n"
-        "t = threading.Thread(target=lambda: out.append(a + b))\nt.start()\nt.join()\nprint(*out)"
-    )
-    for answer in (threads, deep, in_python):
-        verdict = judge(verifier, "add", answer)
-        assert verdict["outcome"] == "passed", verdict["diagnostics"]
-
-
-def test_expected_output_is_nowhere_in_the_box(verifier: Verifier) -> None:
+def test_expected_output_is_nowhere_in_the_box(box: Sandbox) -> None:
     secret = f"expected-{os.getpid()}-token"
     problems = {
         "guess": Problem(
@@ -196,70 +189,9 @@ print("nothing")
         text=True,
     )
     assert outside.stdout.strip() == secret, "the search itself is broken"
-    verdict = judge(Verifier(SETTINGS, problems), "guess", py(search))
+    verdict = judge(verifier_in(box, problems), "guess", py(search))
     assert verdict["outcome"] == "wrong_answer"
     assert "nothing" in verdict["diagnostics"]
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("planted")
-    for path in (folder, folder.parent, folder.parent.parent):
-        path.chmod(0o755)
-    (folder / "secret").write_text("the_planted_secret\n")
-    return folder / "secret"
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        '#include "{path}"',
-        'asm(".incbin \\"{path}\\"");',
-        '#if __has_include("{path}")\nthe_planted_secret\n#endif',
-    ],
-)
-def test_compiling_reads_no_host_file(
-    verifier: Verifier, planted: Path, line: str, tmp_path: Path
-) -> None:
-    source = f"{line.format(path=planted)}\nint main() {{}}\n"
-    (tmp_path / "x.cpp").write_text(source)
-    bare = subprocess.run(
-        ["g++", "-o", tmp_path / "x", tmp_path / "x.cpp"], capture_output=True, text=True
-    )
-    built = (tmp_path / "x").read_bytes() if bare.returncode == 0 else b""
-    assert "the_planted_secret" in bare.stderr or b"the_planted_secret" in built
-    verdict = judge(verifier, "builds", cpp(source, ""))
-    assert "the_planted_secret" not in verdict["diagnostics"].replace(str(planted), "")
-    if "has_include" in line:
-        assert verdict["outcome"] == "compiled"  # there was no such file
-    else:
-        assert verdict["outcome"] == "compile_error"
-        assert re.search(r"No such file|file not found", verdict["diagnostics"])
-
-
-BOMBS = {
-    "endless include": '#include "/dev/zero"\nint main() {}',
-    "templates": "template <int N> struct T { using A = typename T<N + 1>::A; using B = typename "
-    "T<N * 2 + 1>::A; };\nint main() { T<1>::A x; }",
-    "constexpr loop": "constexpr int f() { int n = 0; while (true) n ^= 1; return n; }\n"
-    "static_assert(f() == 0);\nint main() {}",
-    "huge binary": "char big[1 << 30] = {1};\nint main() { return big[5]; }",
-    "macro laughs": "\n".join(
-        ["#define A0 x,x,x,x,x,x,x,x,x,x"]
-        + [f"#define A{i + 1} " + ",".join([f"A{i}"] * 10) for i in range(9)]
-        + ["int main() { int x = 0; (A9); }"]
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BOMBS)
-def test_compile_bombs_are_stopped(name: str) -> None:
-    settings = VerifySettings(compile_wall_s=4, compile_memory_mb=512, cache=False)
-    start = time.monotonic()
-    verdict = judge(Verifier(settings, PROBLEMS), "builds", cpp(BOMBS[name], ""))
-    assert verdict["outcome"] == "compile_error"
-    assert verdict["diagnostics"]
-    assert time.monotonic() - start < 10
 
 
 def test_limits_of_a_problem_win(verifier: Verifier) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import ray
 
+from haloforge.placement import Fleet
 from haloforge.schema import Problem, Test, Verdict
 from haloforge.verify.settings import VerifySettings
 from haloforge.verify.stage import verify_stage
@@ -46,7 +47,9 @@ def test_every_sample_gets_its_verdict(cluster: None) -> None:
     rows = [sample(i, RIGHT if i % 3 else WRONG, -1.5 if i % 2 else None) for i in range(12)]
     problems = ray.put({"add": ADD})
     samples = ray.data.from_items(rows, override_num_blocks=12)
-    judged = verify_stage(samples, problems, VerifySettings(cache=False), 0.5, 2).take_all()
+    judged = verify_stage(
+        samples, problems, VerifySettings(cache=False), Fleet(2, 2, 0.5)
+    ).take_all()
     assert len(judged) == len(rows)
     for row in judged:
         verdict = Verdict.model_validate_json(row["verdict"])
@@ -70,7 +73,7 @@ def test_verdicts_come_while_samples_still_arrive(cluster: None) -> None:
     samples = source.map(slowly, num_cpus=1, concurrency=1)
     seen = []
     for row in verify_stage(
-        samples, ray.put({"add": ADD}), VerifySettings(cache=False), 0.5, 1
+        samples, ray.put({"add": ADD}), VerifySettings(cache=False), Fleet(1, 1, 0.5)
     ).iter_rows():
         assert json.loads(row["verdict"])["outcome"] == "passed"
         seen.append((time.time(), row["made_at"]))

@@ -43,6 +43,12 @@ def result(rows: list[Judged], count: int = 2) -> Result:
     return score(POLICY, problems(count), rows, SETTINGS)
 
 
+def test_a_function_need_not_print() -> None:
+    problem = Problem(problem_id="p0", prompt="?", judge="function", test_code="assert f(1) == 2")
+    rows = [judged(0, 0, "wrong_answer", "```python\ndef f(x):\n    return x\n```")]
+    assert score(POLICY, [problem], rows, SETTINGS).shares["trivial"] == 0
+
+
 def test_measures_keep_compiling_and_passing_apart() -> None:
     rows = [
         judged(0, 0, "passed"),

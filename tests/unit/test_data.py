@@ -144,6 +144,17 @@ def test_tests_make_a_stdio_problem(tmp_path: Path) -> None:
     assert read_problems(str(jsonl(tmp_path / "p.jsonl", row)))[0].judge == "stdio"
 
 
+def test_code_makes_a_function_problem_in_python(tmp_path: Path) -> None:
+    row = {"prompt": "x", "test_code": "assert f(1) == 2", "entry_point": "f"}
+    problem = read_problems(str(jsonl(tmp_path / "p.jsonl", row)), language="cpp")[0]
+    assert (problem.judge, problem.language) == ("function", "python")
+    with pytest.raises(
+        InputError, match=r"p\.jsonl, line 1: .*'test_code' does not parse"
+    ) as refused:
+        read_problems(str(jsonl(tmp_path / "p.jsonl", {**row, "test_code": "assert ("})))
+    assert "\n" not in str(refused.value)
+
+
 def test_prepare_holds_out_whole_groups_and_is_seeded(tmp_path: Path) -> None:
     rows = [{"prompt": f"p{i}", "problem_id": str(i), "group": str(i // 3)} for i in range(60)]
     source = jsonl(tmp_path / "all.jsonl", *rows)

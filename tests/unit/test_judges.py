@@ -3,12 +3,13 @@
 import pytest
 
 from haloforge.errors import InputError, ResourceError
-from haloforge.schema import Outcome, Test
+from haloforge.schema import Outcome, Problem
 from haloforge.verify import toolchains
-from haloforge.verify.judges import judge_run, same_output
+from haloforge.verify.judges.comparison import same
+from haloforge.verify.judges.stdio import judge_run
 from haloforge.verify.process import RunResult
 from haloforge.verify.settings import VerifySettings
-from haloforge.verify.toolchains import TOOLCHAINS, language_of, require, select
+from haloforge.verify.toolchains import TOOLCHAINS, language_of, needed, require, select
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,8 @@ from haloforge.verify.toolchains import TOOLCHAINS, language_of, require, select
     ],
 )
 def test_white_space_at_the_ends_does_not_matter(printed: bytes, expected: bytes) -> None:
-    assert same_output(printed, expected)
+    assert same(printed, expected, "whitespace")
+    assert same(printed, expected, "exact") is (printed == expected)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,109 @@ def test_white_space_at_the_ends_does_not_matter(printed: bytes, expected: bytes
     ],
 )
 def test_all_else_does(printed: bytes, expected: bytes) -> None:
-    assert not same_output(printed, expected)
+    assert not same(printed, expected, "whitespace")
+    assert not same(printed, expected, "exact")
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        (b"0.3333333", b"0.33333333333"),
+        (b"1e6", b"1000000.5"),  # relative
+        (b"0.0000001", b"0"),  # absolute
+        (b"3", b"3.0000001"),
+        (b".5 5.", b"0.5\n5"),
+        (b"+3 -0", b"3 0"),
+        (b"007", b"7"),
+        (b"NaN -nan Infinity -INF", b"nan nan inf -inf"),
+        (b"Case 1: 2.0000001", b"Case 1: 2"),
+        (b"1" * 100_000, b"1" * 100_000),
+        (b"0" * 100_000 + b"5", b"5"),
+        (b"1e999", b"1e999"),
+        (b"  1.5\r\n\n", b"1.5"),
+        (b"\xff", b"\xff"),
+    ],
+)
+def test_floats_may_differ_by_the_tolerance(printed: bytes, expected: bytes) -> None:
+    assert same(printed, expected, "float")
+    assert same(expected, printed, "float")
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        (b"0.33", b"0.333333"),
+        (b"1000000001", b"1000000000"),  # integers are equal or not
+        (b"-5", b"5"),
+        (b"1 2", b"1"),
+        (b"", b"1"),
+        (b"nan", b"1"),
+        (b"inf", b"1e308"),
+        (b"inf", b"-inf"),
+        (b"nan", b"inf"),
+        (b"1e999", b"inf"),
+        (b"1e999", b"2e999"),
+        (b"1" * 100_000, b"1" * 99_999 + b"2"),
+        (b"1." + b"0" * 100_000, b"1"),
+        (b"1_000", b"1000"),
+        (b"0x10", b"16"),
+        (b"yes", b"YES"),
+        ("\u0663".encode(), b"3"),
+        (b"1.5f", b"1.5"),
+        (b"1e", b"1"),
+    ],
+)
+def test_other_tokens_differ(printed: bytes, expected: bytes) -> None:
+    assert not same(printed, expected, "float")
+    assert not same(expected, printed, "float")
+
+
+def test_the_tolerance_is_the_problem_s() -> None:
+    assert same(b"3.15", b"3.14", "float", 0.01)
+    assert not same(b"3.15", b"3.14", "float", 0.001)
+    assert not same(b"3.1400001", b"3.14", "whitespace", 0.01)
+
+
+STDIO = {"judge": "stdio", "tests": [{"stdin": "", "stdout": "1"}]}
+FUNCTION = {"judge": "function", "test_code": "assert f(1) == 2"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"judge": "function"}, "judge 'function' needs 'test_code'"),
+        ({"judge": "pytest", "test_code": ""}, "judge 'pytest' needs 'test_code'"),
+        ({**FUNCTION, "test_code": "assert (f(1)"}, "'test_code' does not parse: .*line 1"),
+        ({**FUNCTION, "entry_point": "f()"}, r"'entry_point' must be a name, not 'f\(\)'"),
+        ({**FUNCTION, "comparison": "float"}, "'comparison' is for judge stdio, not function"),
+        ({**FUNCTION, "checker": "x"}, "'checker' is for judge stdio, not function"),
+        ({"test_code": "x"}, "'test_code' is for judge function or pytest, not compile"),
+        ({**STDIO, "entry_point": "f"}, "'entry_point' is for judge function or pytest, not stdio"),
+        ({**STDIO, "float_tolerance": 0.1}, "'float_tolerance' needs 'comparison' to be 'float'"),
+        ({**STDIO, "comparison": "float", "float_tolerance": 0}, "float_tolerance"),
+        ({**STDIO, "comparison": "fuzzy"}, "comparison"),
+        ({**STDIO, "checker": "def check("}, "'checker' does not parse"),
+        ({**STDIO, "checker": "x = 1"}, r"'checker' must define check\(stdin, stdout, expected\)"),
+        (
+            {**STDIO, "checker": "def check(a, b, c): ...", "comparison": "float"},
+            "give 'checker' or 'comparison', one of them",
+        ),
+    ],
+)
+def test_fields_that_do_not_fit_are_refused(fields: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Problem.model_validate({"problem_id": "p", "prompt": "?", **fields})
+
+
+def test_tests_in_python_are_for_python() -> None:
+    problem = Problem.model_validate({"problem_id": "p", "prompt": "?", **FUNCTION})
+    row = needed("auto", problem)
+    assert row is not None
+    assert (problem.language, row.language) == ("python", "python")
+    with pytest.raises(InputError, match="problem p: judge 'function' is for Python, not cpp"):
+        needed("gcc", problem)
+    with pytest.raises(InputError, match="problem p: judge 'function' is for Python, not rust"):
+        needed("auto", problem.model_copy(update={"language": "rust"}))
 
 
 def run(**fields: object) -> RunResult:
@@ -65,10 +169,16 @@ def run(**fields: object) -> RunResult:
         (run(exit_code=None, signal=11), Outcome.RUNTIME_ERROR),
         (run(exit_code=None, timed_out=True), Outcome.TIMEOUT),
         (run(exit_code=None, output_truncated=True), Outcome.OUTPUT_LIMIT),
+        (run(exit_code=None, memory_exceeded=True), Outcome.MEMORY_LIMIT),
+        (run(exit_code=1, memory_exceeded=True), Outcome.MEMORY_LIMIT),
+        (run(exit_code=None), Outcome.RUNTIME_ERROR),
+        (run(exit_code=1, disk_full=True), Outcome.OUTPUT_LIMIT),
+        (run(disk_full=True), Outcome.PASSED),
+        (run(exit_code=None, signal=25), Outcome.OUTPUT_LIMIT),
     ],
 )
 def test_right_output_is_no_pass_unless_it_ended_well(result: RunResult, outcome: Outcome) -> None:
-    assert judge_run(result, Test(stdin="", stdout="3"))[0] is outcome
+    assert judge_run(result, same(result.stdout, b"3", "whitespace"))[0] is outcome
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haloforge.errors import ResourceError
-from haloforge.placement import Cluster, place
+from haloforge.errors import InputError, ResourceError
+from haloforge.placement import Cluster, Fleet, fleet, place
+from haloforge.verify.settings import VerifySettings
 
 
 @given(
@@ -26,11 +27,12 @@ def test_what_lives_together_fits(
 ) -> None:
     cluster = Cluster(cpus, gpus, cpus)
     try:
-        plan = place(cluster, engines, tensor_parallel, verifiers, trainers)
+        plan = place(cluster, engines, tensor_parallel, trainers)
     except ResourceError:
         return
     engine_cpus = plan.engines * plan.cpus_per_engine
-    assert engine_cpus + plan.verifiers * plan.cpus_per_verifier <= cpus
+    judges = fleet(cpus, VerifySettings(actors=verifiers))
+    assert engine_cpus + judges.max_actors * judges.cpus_per_actor <= cpus
     assert engine_cpus + plan.trainers * plan.cpus_per_trainer <= cpus
     engine_gpus = plan.engines * plan.gpus_per_engine
     assert engine_gpus + plan.trainers * plan.gpus_per_trainer <= gpus
@@ -67,3 +69,33 @@ def test_what_does_not_fit_names_the_setting(
 ) -> None:
     with pytest.raises(ResourceError, match=setting):
         place(cluster, engines, tensor_parallel)
+
+
+@pytest.mark.parametrize(
+    ("settings", "least", "most"),
+    [
+        ({}, 1, 8),
+        ({"actors": 3}, 3, 3),
+        ({"min_actors": 2}, 2, 8),
+        ({"min_actors": 20}, 20, 20),
+        ({"max_actors": 4}, 1, 4),
+    ],
+)
+def test_a_fleet_has_one_verifier_a_cpu_at_most(
+    settings: dict[str, int], least: int, most: int
+) -> None:
+    found = fleet(8, VerifySettings.model_validate({**settings, "resource": "boxes"}))
+    assert found == Fleet(least, most, 4 / most, "boxes")
+    assert 0 < found.steering["resources"]["boxes"] < 1 / 64
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"actors": 2, "max_actors": 4}, "give verify.actors, or"),
+        ({"min_actors": 5, "max_actors": 4}, "verify.min_actors is more than"),
+    ],
+)
+def test_numbers_that_contradict_are_refused(settings: dict[str, int], fault: str) -> None:
+    with pytest.raises(InputError, match=fault):
+        VerifySettings.model_validate(settings)

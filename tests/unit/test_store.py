@@ -1,12 +1,20 @@
 """Commits hold, torn files do not count, and a changed run is refused by name."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from haloforge.errors import InfraError, InputError
 from haloforge.store.run import open_run, set_aside
-from haloforge.store.shards import ShardWriter, committed_ids, read_judged
+from haloforge.store.shards import (
+    Judged,
+    ShardWriter,
+    committed_ids,
+    in_order,
+    lost_ids,
+    read_judged,
+)
 
 
 def sample(name: str) -> dict[str, object]:
@@ -67,6 +75,32 @@ def test_shards_without_a_manifest_do_not_count(tmp_path: Path) -> None:
     assert committed_ids(tmp_path) == {"a", "b"}
 
 
+def test_a_new_verdict_takes_the_place_of_a_lost_one(tmp_path: Path) -> None:
+    """In whatever shard it is, and no other verdict is ever replaced."""
+    lost = {"outcome": "infra_error", "reward": 0.0}
+    with ShardWriter(tmp_path) as shards:
+        shards.add(sample("a"), verdict("a"))
+        shards.add(sample("b"), verdict("b") | lost)
+    with ShardWriter(tmp_path) as shards:
+        shards.add(sample("c"), verdict("c") | lost)
+        shards.add(sample("d"), verdict("d") | lost)
+    assert lost_ids(tmp_path) == {"b", "c", "d"}
+    with ShardWriter(tmp_path) as shards:
+        shards.add({"sample_id": "d"}, verdict("d"))
+        shards.add({"sample_id": "b"}, verdict("b") | {"outcome": "timeout"})
+        shards.add(sample("e"), verdict("e"))
+    assert lost_ids(tmp_path) == {"c"}
+    judged = list(read_judged(tmp_path))
+    assert [row.sample for row in judged] == [sample(name) for name in "abcde"]
+    assert [(row.verdict["sample_id"], row.verdict["outcome"]) for row in judged] == [
+        ("a", "passed"),
+        ("b", "timeout"),
+        ("c", "infra_error"),
+        ("d", "passed"),
+        ("e", "passed"),
+    ]
+
+
 def test_an_error_in_the_block_keeps_what_was_added(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path) as shards:
         shards.add(sample("a"), verdict("a"))
@@ -97,3 +131,20 @@ def test_fresh_sets_the_old_run_aside(tmp_path: Path) -> None:
     open_run(run, {"seed": 1}, fresh=True)
     assert (tmp_path / "run.old-1" / "precious").read_text() == "kept"
     assert set_aside(run).name == "run.old-2"
+
+
+def test_rows_are_put_in_order_while_few_are_held() -> None:
+    taken: list[int] = []
+
+    def judged() -> Iterator[Judged]:
+        for index in (1, 0, 2, 4, 5, 3, 6, 7):
+            taken.append(index)
+            yield Judged({"index": index}, {})
+
+    given = []
+    for row in in_order(judged()):
+        given.append(row.sample["index"])
+        assert len(taken) - len(given) <= 3  # it does not read on while it can give
+    assert given == list(range(8))
+    with pytest.raises(InfraError, match="sample at 1 was not judged"):
+        list(in_order(Judged({"index": index}, {}) for index in (0, 2)))

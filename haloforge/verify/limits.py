@@ -1,0 +1,95 @@
+"""What bounds a box: the guards that hold it, and the limits of one run."""
+
+import math
+import os
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+from haloforge.schema import Limits
+from haloforge.verify.settings import VerifySettings
+
+MIB = 1024 * 1024
+UNPRIVILEGED = 65534  # nobody, who root becomes
+OPEN_FILES = 64
+INODES_PER_MIB = 256
+SPARE_TASKS = 1024
+UNLIMITED_MIB, UNLIMITED_TASKS = 1024, 256  # where this guard is off; still not all there is
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What holds a box. All of them is the strongest tier; each is off to show what it stops."""
+
+    namespaces: bool = True
+    landlock: bool = True
+    seccomp: bool = True
+    limits: bool = True
+
+
+@dataclass(frozen=True)
+class BoxLimits:
+    """Limits of one run. Memory is that of all its processes together."""
+
+    wall_s: float
+    memory_mb: int
+    processes: int
+    """Processes and threads at once."""
+    output_kb: int
+    file_mb: int
+    single_process: bool
+    """Deny new processes (not threads)."""
+
+
+def compile_limits(settings: VerifySettings) -> BoxLimits:
+    """Limits of a compilation; its output is the program, so the file size caps it."""
+    return BoxLimits(
+        wall_s=settings.compile_wall_s,
+        memory_mb=settings.compile_memory_mb,
+        processes=settings.processes,
+        output_kb=settings.file_mb * 1024,
+        file_mb=settings.file_mb,
+        single_process=False,
+    )
+
+
+def run_limits(settings: VerifySettings, own: Limits | None = None) -> BoxLimits:
+    """Limits of one test; `own` are a problem's own, where it has them."""
+    own = own or Limits()
+    return BoxLimits(
+        wall_s=own.wall_s or settings.run_wall_s,
+        memory_mb=own.memory_mb or settings.run_memory_mb,
+        processes=own.processes or settings.processes,
+        output_kb=own.output_kb or settings.output_kb,
+        file_mb=own.file_mb or settings.file_mb,
+        single_process=True,
+    )
+
+
+def rlimits(limits: BoxLimits, namespaces: bool) -> dict[int, int]:
+    """The kernel's limits of each process, by their number; none is above the host's own."""
+    wanted = {
+        resource.RLIMIT_AS: limits.memory_mb * MIB,
+        # More than the deadline allows: it ends what a killed host process may leave behind.
+        resource.RLIMIT_CPU: math.ceil(limits.wall_s) * (os.cpu_count() or 1) + 1,
+        resource.RLIMIT_FSIZE: limits.file_mb * MIB,
+        resource.RLIMIT_NOFILE: OPEN_FILES,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_CORE: 0,
+        # Deep recursion is no crash before memory ends; threads get libc's 2 MiB for "unlimited".
+        resource.RLIMIT_STACK: resource.RLIM_INFINITY,
+        resource.RLIMIT_NPROC: limits.processes,
+    }
+    if not namespaces:
+        # Counted for the user, who has other programs: it stops a fork bomb that is not seen yet.
+        running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
+        wanted[resource.RLIMIT_NPROC] = running + SPARE_TASKS
+    return {key: hard_limited(key, value) for key, value in wanted.items()}
+
+
+def hard_limited(key: int, value: int) -> int:
+    """The value, or this process's own hard limit of that kind where that is lower."""
+    hard = resource.getrlimit(key)[1]
+    if hard == resource.RLIM_INFINITY:
+        return value
+    return hard if value == resource.RLIM_INFINITY else min(value, hard)

@@ -1,0 +1,61 @@
+"""Samples for a real fleet, and a verifier whose samples say what its actor is to do."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+
+from haloforge.placement import Fleet
+from haloforge.rollout.stage import rows_of
+from haloforge.schema import Problem, Verdict
+from haloforge.verify.settings import VerifySettings
+from haloforge.verify.stage import verify_stage
+from haloforge.verify.stored import StoredSamples
+
+SCRIPTED = """
+import os, pathlib, signal, time
+import ray
+from haloforge.verify.own import Judgement, Outcome
+
+class Scripted:
+    def judge(self, code, problem, sandbox):
+        word, _, rest = code.strip().partition(" ")
+        if word == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if word == "once":  # dies, or waits to be killed, the first time
+            path = pathlib.Path(rest)
+            if not path.exists():
+                path.write_text(str(os.getpid()))
+                time.sleep(600)
+        if word == "sleep":
+            time.sleep(float(rest))
+        node = ray.get_runtime_context().get_node_id()
+        return Judgement(Outcome.PASSED, diagnostics=f"{os.getpid()} {node}")
+"""
+
+
+def scripted(folder: Path, **settings: Any) -> VerifySettings:
+    """Settings of a verifier that does what `code` says."""
+    (folder / "scripted.py").write_text(SCRIPTED)
+    name = f"{folder / 'scripted.py'}:Scripted"
+    return VerifySettings(verifier=name, cache=False, **settings)
+
+
+def judge(
+    codes: Sequence[str],
+    settings: VerifySettings,
+    fleet: Fleet,
+    problem: Problem | None = None,
+) -> Iterator[Verdict]:
+    """Each code's verdict as it comes, with the code's number as its sample's id."""
+    problem = problem or Problem(problem_id="p", prompt="?", language="python")
+    rows = [
+        {"sample_id": str(number), "problem_id": "p", "index": number, "code": code}
+        for number, code in enumerate(codes)
+    ]
+    stored = StoredSamples(lambda: rows, fleet.max_actors)
+    for row in rows_of(verify_stage(stored.dataset(), ray.put({"p": problem}), settings, fleet)):
+        stored.judged()
+        yield Verdict.model_validate_json(row["verdict"])
