@@ -38,6 +38,9 @@ class VllmEngine:
             tensor_parallel_size=settings.tensor_parallel,
             kv_cache_memory_bytes=int(kv_cache_gb * 2**30) if kv_cache_gb else None,
             enforce_eager=on_cpu,  # compiling takes minutes there and brings nothing
+            # Whole blocks of a prompt are shared by its samples, and vLLM's 128 tokens on a CPU are
+            # more than many prompts have.
+            block_size=32 if on_cpu else None,
             enable_prefix_caching=True,
             disable_log_stats=True,
             seed=spec.seed,
