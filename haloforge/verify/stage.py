@@ -21,8 +21,9 @@ from haloforge.verify.verifier import ATTEMPTS, Verifier
 # times a second at most.
 IN_FLIGHT = 3
 PATIENCE_S = 2.0
-# The fleet's share of places taken above which it grows by an actor, and below which one is let go.
-GROW, SHRINK = 0.75, 0.2
+# The share of places taken above which the fleet grows by an actor, and below which one is let go:
+# never, for one that is at rest costs nothing, and a new one three seconds of a core.
+GROW, SHRINK = 0.75, -1.0
 
 
 def verify_stage(

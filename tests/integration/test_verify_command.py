@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -105,7 +104,7 @@ def test_stopped_half_way_it_goes_on(tmp_path: Path) -> None:
     ) as driver:
         commits = tmp_path / "v.parquet.work" / "commits"
         assert wait_until(lambda: commits.is_dir() and list(commits.iterdir()), 200)
-        os.kill(driver.pid, signal.SIGINT)
+        driver.terminate()
         assert "the same command goes on from here" in driver.communicate(timeout=100)[1]
     assert driver.returncode == 130
     assert not (tmp_path / "v.parquet").exists()
