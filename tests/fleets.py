@@ -1,6 +1,8 @@
 """Samples for a real fleet, and a verifier whose samples say what its actor is to do."""
 
+import time
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +50,18 @@ def judge(
     settings: VerifySettings,
     fleet: Fleet,
     problem: Problem | None = None,
+    pauses: Sequence[float] = (),
 ) -> Iterator[Verdict]:
-    """Each code's verdict as it comes, with the code's number as its sample's id."""
+    """Each code's verdict as it comes, with the code's number as its sample's id; `pauses` are the
+    seconds before the first samples arrive."""
     problem = problem or Problem(problem_id="p", prompt="?", language="python")
-    rows = [
-        {"sample_id": str(number), "problem_id": "p", "index": number, "code": code}
-        for number, code in enumerate(codes)
-    ]
-    stored = StoredSamples(lambda: rows, fleet.max_actors)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, (code, pause) in enumerate(zip_longest(codes, pauses, fillvalue=0.0)):
+            time.sleep(pause)
+            yield {"sample_id": str(number), "problem_id": "p", "index": number, "code": code}
+
+    stored = StoredSamples(rows, fleet.max_actors)
     for row in rows_of(verify_stage(stored.dataset(), ray.put({"p": problem}), settings, fleet)):
         stored.judged()
         yield Verdict.model_validate_json(row["verdict"])

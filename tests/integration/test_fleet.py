@@ -96,6 +96,16 @@ def test_the_fleet_grows_with_the_work(tmp_path: Path, fleet: Fleet, actors: int
     assert order[0] == order[1], "it began with one"
 
 
+def test_a_verifier_that_rests_is_kept(tmp_path: Path) -> None:
+    """Work that fills two, then next to none for longer than Ray Data waits, then work again."""
+    codes, pauses = ["sleep 1"] * 36, [0.0] * 14 + [1.5] * 12
+    pids = {
+        verdict.diagnostics.split()[0]
+        for verdict in judge(codes, scripted(tmp_path), Fleet(1, 2, 0.5), pauses=pauses)
+    }
+    assert len(pids) == 2
+
+
 def test_a_resource_that_no_node_has_is_refused() -> None:
     session = Session(load_settings(None, {"verify.resource": "boxes"}))
     with pytest.raises(ResourceError, match=r"ray start --resources='\{\"boxes\": 1\}'"):

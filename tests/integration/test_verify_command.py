@@ -1,7 +1,6 @@
 """`halo-forge verify` as a user runs it: stored samples, stopped half way, and references."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
