@@ -13,7 +13,7 @@ ifeq ($(STACK),cpu)
 TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
 endif
 
-.PHONY: venv demo demo-seeds study test test-all lint perf clean requirements
+.PHONY: venv demo demo-seeds study test test-all lint perf soak clean requirements
 
 venv: $(STAMP)
 
@@ -55,6 +55,11 @@ lint: $(STAMP)
 
 perf: $(STAMP)
 	$(BIN)/python -m tests.perf.run
+
+# So many verdicts with no cache, after which nothing may have grown or be left.
+VERDICTS ?= 20000
+soak: $(STAMP)
+	$(BIN)/python -m tests.perf.soak --verdicts $(VERDICTS)
 
 clean:
 	rm -rf $(VENV) runs build perf.json *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -3,8 +3,8 @@
 Both fleets judge the bundled C++ references through the stage and the session that `halo-forge
 verify` has, and are bound to their cores with all that Ray runs. The note also has the ratio over
 one actor beside which Ray's own processes have the other core. Counted is from the moment when all
-actors are at work to the last verdict. `python -m
-tests.perf.verify_two_actors [PROGRAMS]`: for each actor.
+actors are at work, each with its spawner, to the last verdict. `python -m
+tests.perf.verify_two_actors [PROGRAMS]`, so many for each actor.
 """
 
 import contextlib
@@ -36,6 +36,8 @@ ACTOR = "VerifierActor"  # in the name that Ray gives the process of one
 
 def main(programs: int = PROGRAMS) -> None:
     """Every side twice, so that a machine that slows down favours none; prints the entry."""
+    if len(CORES) < 2:
+        sys.exit("verify_two_actors needs two cores")
     rates: dict[str, list[float]] = {side: [] for side in SIDES}
     for side in [*SIDES, *reversed(SIDES)]:
         command = [sys.executable, "-m", "tests.perf.verify_two_actors", side, str(programs)]
