@@ -33,10 +33,12 @@ class Limits(Row):
     """A problem's own limits; None keeps the judge's default."""
 
     wall_s: float | None = Field(None, gt=0)
+    cpu_s: float | None = Field(None, gt=0)
     memory_mb: int | None = Field(None, gt=0)
     processes: int | None = Field(None, gt=0)
     output_kb: int | None = Field(None, gt=0)
     file_mb: int | None = Field(None, gt=0)
+    files: int | None = Field(None, gt=0)
 
 
 class Problem(Row):

@@ -1,6 +1,7 @@
 """Boxes of every tier, and the programs that are run in them and beside them."""
 
 import functools
+import math
 import os
 import subprocess
 import textwrap
@@ -16,7 +17,14 @@ from haloforge.verify.settings import VerifySettings
 from haloforge.verify.toolchains import PYTHON, box_python
 
 LIMITS = BoxLimits(
-    wall_s=20, memory_mb=256, processes=16, output_kb=64, file_mb=4, single_process=True
+    wall_s=20,
+    cpu_s=math.inf,
+    memory_mb=256,
+    processes=16,
+    output_kb=64,
+    file_mb=4,
+    files=1024,
+    single_process=True,
 )
 MANY = replace(LIMITS, single_process=False)
 HELD = (BUBBLEWRAP, LANDLOCK)

@@ -163,36 +163,44 @@ class Box:
     def _look(self) -> None:
         """Stop the box if its processes together are over a limit."""
         self._look_at = time.monotonic() + LOOK_EVERY_S
+        if self.limits.cpu_s < math.inf and self._cpu_s() > self.limits.cpu_s:
+            self._stop("time")
         memory = 0
         for pid in self.processes():
             with contextlib.suppress(OSError):
                 memory += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
         if memory > self.limits.memory_mb * MIB:
             self._stop("memory")
-        elif not self.guards.namespaces and self._written() > self.limits.file_mb * MIB:
-            self._stop("disk")
+        elif not self.guards.namespaces:
+            written, files = self._written()
+            if written > self.limits.file_mb * MIB or files > self.limits.files:
+                self._stop("disk")
 
-    def _written(self) -> int:
-        """Bytes in a box's folder that is not a file system of its own, a page for each entry.
+    def _cpu_s(self) -> float:
+        """CPU time of the processes that are there now."""
+        return sum(run for run, _ in self._tasks()) / 1e9
 
-        Files that are open and have no name any more count too.
+    def _written(self) -> tuple[int, int]:
+        """Bytes and entries in a box's folder that is not a file system of its own, a page more for
+        each entry. Files that are open and have no name any more count too.
         """
         try:
-            total, folders = 0, [Path(f"/proc/{self.pid}/cwd").readlink()]
+            total, files, folders = 0, 0, [Path(f"/proc/{self.pid}/cwd").readlink()]
             device = folders[0].stat().st_dev
         except OSError:  # it has ended
-            return 0
+            return 0, 0
         for folder in folders:  # grows meanwhile
             try:
                 for path in folder.iterdir():
                     found = path.lstat()
                     total += PAGE + found.st_blocks * 512
+                    files += 1
                     if stat.S_ISDIR(found.st_mode):
                         folders.append(path)
             except FileNotFoundError:
                 continue
             except OSError:  # too deep for a path, or closed: it hides what it writes
-                return sys.maxsize
+                return sys.maxsize, files
         nameless = dict[int, int]()
         for pid in self.processes():
             with contextlib.suppress(OSError):
@@ -200,7 +208,7 @@ class Box:
                     file = fd.stat()
                     if file.st_dev == device and file.st_nlink == 0:
                         nameless[file.st_ino] = file.st_blocks * 512
-        return total + sum(nameless.values())
+        return total + sum(nameless.values()), files
 
     def _out(self, data: bytes) -> None:
         self._stdout += data

@@ -12,9 +12,13 @@ from haloforge.verify.settings import VerifySettings
 MIB = 1024 * 1024
 UNPRIVILEGED = 65534  # nobody, who root becomes
 OPEN_FILES = 64
-INODES_PER_MIB = 256
+FILES_PER_MIB = 256
 SPARE_TASKS = 1024
-UNLIMITED_MIB, UNLIMITED_TASKS = 1024, 256  # where this guard is off; still not all there is
+UNLIMITED_MIB, UNLIMITED_FILES, UNLIMITED_TASKS = (
+    1024,
+    262144,
+    256,
+)  # where this guard is off; still not all there is
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,15 @@ class BoxLimits:
     """Limits of one run. Memory is that of all its processes together."""
 
     wall_s: float
+    cpu_s: float
+    """Of all its threads and processes together, while they live."""
     memory_mb: int
     processes: int
     """Processes and threads at once."""
     output_kb: int
     file_mb: int
+    files: int
+    """Names in its folder at once."""
     single_process: bool
     """Deny new processes (not threads)."""
 
@@ -45,10 +53,12 @@ def compile_limits(settings: VerifySettings) -> BoxLimits:
     """Limits of a compilation; its output is the program, so the file size caps it."""
     return BoxLimits(
         wall_s=settings.compile_wall_s,
+        cpu_s=math.inf,
         memory_mb=settings.compile_memory_mb,
         processes=settings.processes,
         output_kb=settings.file_mb * 1024,
         file_mb=settings.file_mb,
+        files=settings.files or settings.file_mb * FILES_PER_MIB,
         single_process=False,
     )
 
@@ -56,22 +66,26 @@ def compile_limits(settings: VerifySettings) -> BoxLimits:
 def run_limits(settings: VerifySettings, own: Limits | None = None) -> BoxLimits:
     """Limits of one test; `own` are a problem's own, where it has them."""
     own = own or Limits()
+    file_mb = own.file_mb or settings.file_mb
     return BoxLimits(
         wall_s=own.wall_s or settings.run_wall_s,
+        cpu_s=own.cpu_s or settings.run_cpu_s or math.inf,
         memory_mb=own.memory_mb or settings.run_memory_mb,
         processes=own.processes or settings.processes,
         output_kb=own.output_kb or settings.output_kb,
-        file_mb=own.file_mb or settings.file_mb,
+        file_mb=file_mb,
+        files=own.files or settings.files or file_mb * FILES_PER_MIB,
         single_process=True,
     )
 
 
 def rlimits(limits: BoxLimits, namespaces: bool) -> dict[int, int]:
     """The kernel's limits of each process, by their number; none is above the host's own."""
+    allowed = min(limits.cpu_s, limits.wall_s * (os.cpu_count() or 1))
     wanted = {
         resource.RLIMIT_AS: limits.memory_mb * MIB,
-        # More than the deadline allows: it ends what a killed host process may leave behind.
-        resource.RLIMIT_CPU: math.ceil(limits.wall_s) * (os.cpu_count() or 1) + 1,
+        # More than the box's own look allows: it ends what a killed host process may leave behind.
+        resource.RLIMIT_CPU: math.ceil(allowed) + 1,
         resource.RLIMIT_FSIZE: limits.file_mb * MIB,
         resource.RLIMIT_NOFILE: OPEN_FILES,
         resource.RLIMIT_MEMLOCK: 0,

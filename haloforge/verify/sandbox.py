@@ -40,8 +40,8 @@ from haloforge.verify.box import Box
 from haloforge.verify.guards import landlock_version
 from haloforge.verify.launcher import Launcher
 from haloforge.verify.limits import (
-    INODES_PER_MIB,
     MIB,
+    UNLIMITED_FILES,
     UNLIMITED_MIB,
     UNLIMITED_TASKS,
     UNPRIVILEGED,
@@ -49,6 +49,7 @@ from haloforge.verify.limits import (
     Guards,
     hard_limited,
     rlimits,
+    run_limits,
 )
 from haloforge.verify.process import RunResult, sealed_file
 from haloforge.verify.seccomp import seccomp_filter
@@ -125,9 +126,10 @@ def _bubblewrap(program: str, folders: Mapping[str, str]) -> list[str]:
     return [*argv, "--remount-ro", "/", "--"]
 
 
-CANARY_LIMITS = BoxLimits(
-    wall_s=20, memory_mb=256, processes=32, output_kb=64, file_mb=4, single_process=True
+CANARY_SETTINGS = VerifySettings(
+    run_wall_s=20, run_memory_mb=256, processes=32, output_kb=64, file_mb=4
 )
+CANARY_LIMITS = run_limits(CANARY_SETTINGS)
 
 
 class Sandbox:
@@ -290,7 +292,7 @@ class Sandbox:
         program = seccomp_filter(single, landlock=instead) if guards.seccomp else b""
         return {
             "size": size * MIB + more,
-            "inodes": size * INODES_PER_MIB,
+            "inodes": limits.files if guards.limits else UNLIMITED_FILES,
             "rlimits": rlimits(limits, guards.namespaces) if guards.limits else {},
             "landlock": rules if guards.landlock and landlock else None,
             "seccomp": program,

@@ -34,6 +34,8 @@ class VerifySettings(BaseModel):
     compile_memory_mb: int = Field(2048, gt=0)
     """Of all processes of a compilation together."""
     run_wall_s: float = Field(5, gt=0)
+    run_cpu_s: float | None = Field(None, gt=0)
+    """CPU time of all its threads together; None leaves that to the wall clock."""
     run_memory_mb: int = Field(512, gt=0)
     processes: int = Field(32, gt=0)
     """Threads of a run; threads and processes of a compilation."""
@@ -41,6 +43,8 @@ class VerifySettings(BaseModel):
     """Most that a program may print in one run."""
     file_mb: int = Field(64, gt=0)
     """Size of the box's tmpfs, its only writable place, and of the largest file in it."""
+    files: int | None = Field(None, gt=0)
+    """Files and folders in it; None is 256 for each MiB."""
     cache: bool = True
     """Use what was judged before of the same program, tests and limits, on this machine's disk."""
     unsafe_no_sandbox: bool = False

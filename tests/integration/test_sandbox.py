@@ -200,7 +200,23 @@ def test_disk_is_bounded(tier: str) -> None:
 def test_a_file_is_bounded(box: Sandbox) -> None:
     writer = "dd if=/dev/zero of=big bs=1M count=3 2>/dev/null; ulimit -f; exec cat big big > two"
     result = box.run(["/bin/sh", "-c", writer], {}, b"", MANY)
-    assert result.signal == signal.SIGXFSZ or b"No space" in result.stderr
+    assert result.signal == signal.SIGXFSZ or result.disk_full
+
+
+def test_cpu_time_is_bounded_apart_from_the_wall_clock(box: Sandbox) -> None:
+    limits = replace(LIMITS, cpu_s=0.5)
+    assert boxed(box, "import time\ntime.sleep(1)\nprint(1)", limits).stdout == b"1\n"
+    endless = boxed(box, "while True: pass", replace(limits, wall_s=600))
+    assert endless.timed_out
+    assert endless.wall_ms < 300_000, "it was the wall clock that ended it"
+
+
+def test_the_number_of_files_is_bounded(box: Sandbox) -> None:
+    few = "for index in range(5): open(str(index), 'w').close()\nprint(1)"
+    many = "import time\nfor index in range(30): open(str(index), 'w').close(); time.sleep(0.02)"
+    limits = replace(MANY, files=20)
+    assert boxed(box, few, limits).stdout == b"1\n"
+    assert boxed(box, many, limits).disk_full
 
 
 def test_many_empty_files_are_bounded(box: Sandbox) -> None:
