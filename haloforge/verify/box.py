@@ -32,7 +32,7 @@ OUT_OF_MEMORY = re.compile(
     rb"|memory allocation of \d+ bytes failed"
 )
 OUTLIVED = f"a box outlived its end for {GONE_WITHIN_S:.0f} s"
-PAGE = os.sysconf("SC_PAGE_SIZE")
+PAGE, TICKS_PER_S = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 
 
 class Box:
@@ -58,6 +58,8 @@ class Box:
         self._look_at = self._start + LOOK_EVERY_S if guards.limits else math.inf
         self._take = {stdout: self._out, stderr: self._err, status: self._told}
         self._stdout, self._stderr, self._status = bytearray(), bytearray(), bytearray()
+        self._noted, self._starved_s = start, 0.0
+        self._seen: dict[Path, tuple[int, int]] = {}
         self._stopped: str | None = None
         self._gone = False
         self._wall_ms = 0.0
@@ -127,42 +129,57 @@ class Box:
         if self._stopped or self._status:
             raise InfraError(OUTLIVED)
         now = time.monotonic()
-        lost = self._starved_s(now - self._start)
-        self._deadline = self._start + self.limits.wall_s + lost
+        self._note_starved()
+        self._deadline = self._start + self.limits.wall_s + self._starved_s
         if self._deadline <= now + LEAST_EXTENSION_S:
             self._stop("time")
         elif now >= self._start + self.limits.wall_s * BUSY_FACTOR:
             self.kill()
+            took = now - self._start
             raise InfraError(
-                f"for {lost:.0f} of a box's {now - self._start:.0f} s others had the CPUs"
+                f"for {self._starved_s:.0f} of a box's {took:.0f} s others had the CPUs"
             )
 
-    def _starved_s(self, elapsed: float) -> float:
-        """Seconds in which the program was ready to run while others had the CPUs.
+    def _note_starved(self) -> None:
+        """Count the time since it was last called in which the program was ready to run while
+        others had the CPUs: piece by piece, for processes end, and what they waited with them.
 
         What it has in CPU time itself is no such time, so that many threads or processes of its own
         that wait for each other gain nothing.
         """
-        waited, used = 0, 0
-        for box in (self, self.asked_by):
-            tasks = box._tasks() if box else []
-            waited += max((wait for _, wait in tasks), default=0)
-            used += sum(run for run, _ in tasks)
-        return max(0.0, min(waited / 1e9, elapsed - used / 1e9))
+        now, waited, used = time.monotonic(), 0, 0
+        found = [box._tasks() for box in (self, self.asked_by) if box]
+        for tasks in found:
+            before = [self._seen.get(task, (0, 0)) for task in tasks]
+            pieces = [(r - a, w - b) for (r, w), (a, b) in zip(tasks.values(), before, strict=True)]
+            used += sum(run for run, _ in pieces)
+            waited += max((wait for _, wait in pieces), default=0)
+        self._starved_s += max(0.0, min(waited / 1e9, now - self._noted - used / 1e9))
+        self._noted, self._seen = now, {task: ns for tasks in found for task, ns in tasks.items()}
 
-    def _tasks(self) -> list[tuple[int, int]]:
+    def _tasks(self) -> dict[Path, tuple[int, int]]:
         """Nanoseconds on a CPU, and waiting for one, of each thread of the box."""
-        found = []
+        found = {}
         for pid in [self.pid, *self.processes()]:
             with contextlib.suppress(OSError):
                 for task in Path(f"/proc/{pid}/task").iterdir():
                     run, wait, _ = (task / "schedstat").read_text().split()
-                    found.append((int(run), int(wait)))
+                    found[task] = int(run), int(wait)
         return found
+
+    def _cpu_s(self) -> float:
+        """CPU time of the processes that are there now, with that of their threads that ended."""
+        ticks = 0
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / TICKS_PER_S
 
     def _look(self) -> None:
         """Stop the box if its processes together are over a limit."""
         self._look_at = time.monotonic() + LOOK_EVERY_S
+        self._note_starved()
         if self.limits.cpu_s < math.inf and self._cpu_s() > self.limits.cpu_s:
             self._stop("time")
         memory = 0
@@ -175,10 +192,6 @@ class Box:
             written, files = self._written()
             if written > self.limits.file_mb * MIB or files > self.limits.files:
                 self._stop("disk")
-
-    def _cpu_s(self) -> float:
-        """CPU time of the processes that are there now."""
-        return sum(run for run, _ in self._tasks()) / 1e9
 
     def _written(self) -> tuple[int, int]:
         """Bytes and entries in a box's folder that is not a file system of its own, a page more for
