@@ -6,19 +6,24 @@ from haloforge.schema import Outcome
 
 NO_PROGRAM, WITH_WARNINGS, COMPILED_CLEAN, RAN, RIGHT = 0.0, 0.3, 0.5, 0.7, 1.0
 
-# Looked for in comments and strings too: what those are is easily obscured. Hundreds of real
-# answers have none of it.
-SPLICE = re.compile(r"\\[ \t\v\f]*\r?\n")
-PRAGMA = re.compile(r"[Pp]ragma\b")
-PRAGMA_WORDS = re.compile(r"\b(?:diagnostic|system_header)\b")
-# Macros can put together any word from pieces of it.
-PASTE = re.compile(r"##(?!\s*__VA_ARGS__)")
-# Line markers (`# 1 "x.h" 3`) and #line can declare the rest of a file a system header. A comment
-# may stand before each part.
+NEWLINE = re.compile(r"\r\n?")  # each is one to compilers
+SPLICE = re.compile(r"\\[ \t\v\f]*\n")
+# A pragma that silences has a word of each row, and macros, those of headers too, can put together
+# any word from pieces. Looked for in comments and strings too: `_Pragma` takes a string.
+PRAGMA_WORDS = (("GCC", "clang"), ("diagnostic", "system_header"))
+# Line markers (`# 1 "x.h" 3`) can declare the rest of a file a system header. A comment may stand
+# before each part.
 BLANK = r"[ \t\v\f]*"
 MARKER = re.compile(
-    rf"(?:^|\*/){BLANK}#{BLANK}(?:\d|line\b)"
-    rf"|\*/{BLANK}(?:line\b|\d+(?:[ \t]+[A-Za-z_]|{BLANK}(?:\"|/\*)))",
+    rf"(?:^|\*/){BLANK}#{BLANK}\d|\*/{BLANK}[\d']+(?:[ \t]+[A-Za-z_]|{BLANK}(?:\"|/\*))", re.M
+)
+# Comments and raw strings, in which no line is a directive. The rest of a line is kept from a quote
+# or a # on: what looks like the beginning of a comment there may be none.
+NOISE = re.compile(
+    r"//.*$"
+    r"|/\*[\s\S]*?(?:\*/|\Z)"
+    r"|(?<![^\s(<=,])(?:u8|[uUL])?R\"([^()\\\s]{0,16})\([\s\S]*?(?:\)\1\"|\Z)"
+    r"|(?P<kept>[\"'#].*$)",
     re.M,
 )
 ALLOWS = {  # Rust's attributes and Java's annotations that do the same
@@ -53,7 +58,23 @@ def silences_warnings(code: str, language: str) -> bool:
         return bool(ALLOWS[language].search(text))
     if language not in ("c", "cpp"):
         return False
-    text = SPLICE.sub("", code).replace("%:", "#")
-    if PASTE.search(text) or MARKER.search(text):
+    lines = NEWLINE.sub("\n", code.lstrip("\ufeff"))
+    text = SPLICE.sub("", lines).replace("%:", "#")
+    if MARKER.search(_bare(text, exact=lines == text)):
         return True
-    return bool(PRAGMA.search(text) and PRAGMA_WORDS.search(text))
+    pieces = set(re.findall(r"\w+", text))
+    return all(any(_spells(pieces, word) for word in words) for words in PRAGMA_WORDS)
+
+
+def _bare(text: str, exact: bool) -> str:
+    """C or C++ without its comments and raw strings; all of it where those are not certain, as raw
+    strings are only if the text is exactly what was written."""
+    bare = NOISE.sub(lambda found: found["kept"] or " ", text)
+    return text if "/*" in bare or 'R"' in (bare if exact else text) else bare
+
+
+def _spells(pieces: set[str], word: str) -> bool:
+    """Whether some of the pieces, put together, are the word."""
+    pieces = {piece for piece in pieces if piece in word}
+    starts = [piece for piece in pieces if word.startswith(piece)]
+    return not word or any(_spells(pieces, word[len(piece) :]) for piece in starts)

