@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from haloforge.verify import box as boxes
+from haloforge.verify import launcher
 from haloforge.verify.limits import BoxLimits, Guards
 from haloforge.verify.process import STDERR_CAP, RunResult
 from haloforge.verify.sandbox import LANDLOCK, Sandbox
@@ -263,35 +264,35 @@ class Leaver(NamedTuple):
 
 
 STAY = "os.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(60)', 'MARKER'])"
+SEEN = "os.close(end); os.read(begun, 1); time.sleep(1)"  # from when the process is what it stays
 QUIET = "null = os.open('/dev/null', 2)\nfor fd in range(3): os.dup2(null, fd)\n"
 LEAVERS = {
     "a daemon": Leaver(
         "if os.fork() == 0:\n    try: os.setsid()\n    except OSError: pass\n"
-        f"    if os.fork() == 0:\n        {STAY}\n    os._exit(0)\ntime.sleep(0.5)"
+        f"    if os.fork() == 0:\n        {STAY}\n    os._exit(0)\n{SEEN}"
     ),
     "a child that ignores signals": Leaver(
         "if os.fork() == 0:\n    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n"
-        f"    {STAY}\ntime.sleep(0.5)"
+        f"    {STAY}\n{SEEN}"
     ),
     "a stopped child": Leaver(
-        f"child = os.fork()\nif child == 0:\n    {STAY}\ntime.sleep(0.5)\n"
-        "os.kill(child, signal.SIGSTOP)"
+        f"child = os.fork()\nif child == 0:\n    {STAY}\n{SEEN}\nos.kill(child, signal.SIGSTOP)"
     ),
     "a child of the watcher": Leaver(  # CLONE_PARENT
         "child = libc.syscall(56, 0x8000 | 17, 0, 0, 0, 0)\nassert child >= 0\n"
-        f"if child == 0:\n    {STAY}\ntime.sleep(0.5)"
+        f"if child == 0:\n    {STAY}\n{SEEN}"
     ),
     "a child in another group": Leaver(
         "if os.fork() == 0:\n    try: os.setpgid(0, 0)\n    except OSError: pass\n"
-        f"    {STAY}\ntime.sleep(0.5)"
+        f"    {STAY}\n{SEEN}"
     ),
-    "a child that holds the output": Leaver(f"if os.fork() == 0:\n    {STAY}\ntime.sleep(0.5)"),
+    "a child that holds the output": Leaver(f"if os.fork() == 0:\n    {STAY}\n{SEEN}"),
 }
 
 
 def leaver(name: str, marker: str) -> str:
     quiet = "" if "output" in name else QUIET
-    return HEAD + quiet + LEAVERS[name].code.replace("MARKER", marker)
+    return HEAD + "begun, end = os.pipe()\n" + quiet + LEAVERS[name].code.replace("MARKER", marker)
 
 
 @pytest.mark.parametrize("name", LEAVERS)
@@ -331,27 +332,54 @@ def sleeping(marker: str) -> list[int]:
 
 
 FOLDERS = {
-    "a closed folder": "os.makedirs('a/b'); open('a/b/c', 'w').close(); os.chmod('a', 0)",
+    "a closed folder": "os.mkdir('a', 0o300); os.mkdir('a/b')",
     "a folder too deep for a path": "for _ in range(600): os.mkdir('d' * 200); os.chdir('d' * 200)",
 }
 
 
-@pytest.fixture
-def landlock() -> Iterator[Sandbox]:
-    box = Sandbox(LANDLOCK)
-    yield box
-    box.close()
+CARELESS = """
+def careless(folder):
+    import os
+    for inner, _, files in os.walk(folder, topdown=False):
+        try:
+            for name in files: os.unlink(os.path.join(inner, name))
+            os.rmdir(inner)
+        except OSError: pass
+module.remove = careless
+"""
+"""Removes a folder by paths, and only what it may: instead of the spawner's own way."""
+
+
+def folders() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("haloforge-boxes-*"))
+
+
+def leaves(name: str) -> bool:
+    """Whether a box without namespaces leaves something of its folder: those with them have it in
+    memory, where it goes with them."""
+    before = folders()
+    code = textwrap.dedent(HEAD + FOLDERS[name] + "\nprint(1)")
+    sandbox = Sandbox(LANDLOCK)
+    result = sandbox.run([*PYTHON, "-c", code], {}, b"", COMPILE)
+    (folder,) = folders() - before
+    left = list(folder.iterdir())
+    sandbox.close()
+    assert result.stdout == b"1\n" or result.disk_full, result
+    for command in (("chmod", "-R", "u+rwx"), ("rm", "-rf")) if folder.exists() else ():
+        subprocess.run([*command, str(folder)], check=True)
+    return bool(left)
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_no_folder_is_left_behind(name: str, landlock: Sandbox) -> None:
-    """With namespaces a box's folder is in memory, and goes with it."""
-    before = set(Path(tempfile.gettempdir()).glob("haloforge-boxes-*"))
-    code = textwrap.dedent(HEAD + FOLDERS[name] + "\nprint(1)")
-    result = landlock.run([*PYTHON, "-c", code], {}, b"", COMPILE)
-    assert result.stdout == b"1\n" or result.disk_full, result
-    (folder,) = set(Path(tempfile.gettempdir()).glob("haloforge-boxes-*")) - before
-    assert list(folder.iterdir()) == []
+def test_no_folder_is_left_behind(name: str) -> None:
+    assert not leaves(name)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_is_left_behind_without_care(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = "codes, note = "
+    monkeypatch.setattr(launcher, "TEXT", launcher.TEXT.replace(start, CARELESS + start))
+    assert leaves(name)
 
 
 TABLE = [
