@@ -189,7 +189,7 @@ TOOLCHAINS = (
         warning=b"Warning: ",
         package="nodejs",
         interpreted=True,
-        reserve_mb=1024,
+        reserve_mb=2048,  # the code of each worker thread is in half a GiB of its own
     ),
     Toolchain(
         name="java",
@@ -197,7 +197,11 @@ TOOLCHAINS = (
         tags=frozenset({"java"}),
         source="Main.java",
         compile=_build(JAVA_BUILD),
-        run=("java", *JVM, "-XmxMEMORY_MBm", "-Xss64m", "-jar", "program"),
+        # Without an arena for each, there is room for more threads with such large stacks.
+        run=(
+            *("/usr/bin/env", "MALLOC_ARENA_MAX=1"),
+            *("java", *JVM, "-XmxMEMORY_MBm", "-Xss64m", "-jar", "program"),
+        ),
         version=("java", "--version"),
         warning=b"warning: ",
         package="default-jdk-headless",

@@ -13,7 +13,7 @@ import pytest
 
 from haloforge.verify.toolchains import box_python
 from tests.attacking import open_folder
-from tests.integration import test_right_programs, test_sandbox
+from tests.integration import test_right_languages, test_right_programs, test_sandbox
 from tests.integration.test_attack_table import SUITES
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,9 @@ def as_user(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
-    "suite", [*SUITES, test_sandbox, test_right_programs], ids=lambda suite: suite.__name__
+    "suite",
+    [*SUITES, test_sandbox, test_right_programs, test_right_languages],
+    ids=lambda suite: suite.__name__.rpartition(".")[2],
 )
 def test_an_ordinary_user_is_as_safe(suite: ModuleType) -> None:
     if os.geteuid() != 0:
