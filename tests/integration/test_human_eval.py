@@ -79,7 +79,7 @@ def mutants(prompt: str, solution: str) -> Iterator[tuple[str, str]]:
     """What was changed in the solution, and the program that this makes of it."""
     tree = ast.parse(prompt + solution)
     for node in list(ast.walk(tree)):
-        if getattr(node, "lineno", 0) <= prompt.count("\n"):
+        if not isinstance(node, ast.stmt | ast.expr) or node.lineno <= prompt.count("\n"):
             continue
         for field, value in changes(node):
             before = getattr(node, field)
