@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from haloforge.errors import InfraError
-from haloforge.verify.limits import MIB, BoxLimits, Guards
+from haloforge.verify.limits import MIB, BoxLimits, Guards, kernel_cpu_s
 from haloforge.verify.process import STDERR_CAP, RunResult
 from haloforge.verify.spawner import descendants
 
@@ -261,10 +261,12 @@ class Box:
         stderr, max_rss = bytes(self._stderr), status.get("max_rss", 0)
         near = max_rss >= NEAR_LIMIT * self.limits.memory_mb * MIB
         out_of_memory = bool(code) and (near or bool(OUT_OF_MEMORY.search(stderr)))
+        cpu_ms = status.get("cpu_ms", 0.0)
+        by_kernel = code == -signal.SIGKILL and cpu_ms >= kernel_cpu_s(self.limits) * 1000
         return RunResult(
             exit_code=code if code is not None and code >= 0 else None,
             signal=-code if code is not None and code < 0 else None,
-            timed_out=self._stopped == "time",
+            timed_out=self._stopped == "time" or by_kernel,
             output_truncated=self._stopped == "output",
             stdout=bytes(self._stdout),
             stderr=stderr,
@@ -272,5 +274,5 @@ class Box:
             memory_exceeded=self._stopped == "memory" or out_of_memory,
             disk_full=self._stopped == "disk" or bool(status.get("full")),
             max_rss=max_rss,
-            cpu_ms=status.get("cpu_ms", 0.0),
+            cpu_ms=cpu_ms,
         )

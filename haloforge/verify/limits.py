@@ -79,13 +79,18 @@ def run_limits(settings: VerifySettings, own: Limits | None = None) -> BoxLimits
     )
 
 
+def kernel_cpu_s(limits: BoxLimits) -> int:
+    """Seconds of CPU time after which the kernel kills a process. More than the box's own look
+    allows: it ends what a killed host process may leave behind.
+    """
+    return math.ceil(min(limits.cpu_s, limits.wall_s * (os.cpu_count() or 1))) + 1
+
+
 def rlimits(limits: BoxLimits, namespaces: bool) -> dict[int, int]:
     """The kernel's limits of each process, by their number; none is above the host's own."""
-    allowed = min(limits.cpu_s, limits.wall_s * (os.cpu_count() or 1))
     wanted = {
         resource.RLIMIT_AS: limits.memory_mb * MIB,
-        # More than the box's own look allows: it ends what a killed host process may leave behind.
-        resource.RLIMIT_CPU: math.ceil(allowed) + 1,
+        resource.RLIMIT_CPU: kernel_cpu_s(limits),
         resource.RLIMIT_FSIZE: limits.file_mb * MIB,
         resource.RLIMIT_NOFILE: OPEN_FILES,
         resource.RLIMIT_MEMLOCK: 0,

@@ -204,7 +204,7 @@ ATTACKS = {
     "processes that wait for each other's CPUs": Attack(
         "for _ in range(8): os.fork() or exec('while True: pass')\ntime.sleep(60)",
         seconds,
-        "time without a CPU counts from twice the deadline on",
+        "what a box has of the CPUs is no time without one, whoever waits in it",
         CPU,
         replace(HURRIED, single_process=False),
         Guards(),

@@ -211,6 +211,15 @@ def test_cpu_time_is_bounded_apart_from_the_wall_clock(box: Sandbox) -> None:
     assert endless.wall_ms < 300_000, "it was the wall clock that ended it"
 
 
+def test_the_kernels_own_limit_of_cpu_time_is_a_time_out(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haloforge.verify.box.LOOK_EVERY_S", 600)
+    endless = boxed(box, "while True: pass", replace(LIMITS, cpu_s=0.5, wall_s=600))
+    assert endless.signal == signal.SIGKILL, "it was the host that ended it"
+    assert endless.timed_out
+
+
 def test_the_number_of_files_is_bounded(box: Sandbox) -> None:
     few = "for index in range(5): open(str(index), 'w').close()\nprint(1)"
     many = "import time\nfor index in range(30): open(str(index), 'w').close(); time.sleep(0.02)"
