@@ -69,7 +69,10 @@ def test_checker(code: str, outcome: str, passed: int) -> None:
         ("while True: pass", "died of signal|was stopped after"),
     ],
 )
-def test_a_broken_checker_is_no_fault_of_the_program(body: str, reason: str) -> None:
+def test_a_broken_checker_is_no_fault_of_the_program(
+    body: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haloforge.verify.judges.checker.WALL_S", 1)
     checker = f"def check(stdin, stdout, expected):\n    {body}"
     verdict = verify("print(1, input())", tests=FACTORS[:1], checker=checker)
     assert verdict["outcome"] == "infra_error"

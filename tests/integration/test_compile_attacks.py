@@ -227,6 +227,7 @@ def test_attack_gets_nothing(attack: Attack, host: dict[str, Any], box: Sandbox)
         assert not run(box, attack, attack.settings, host)
 
 
+@pytest.mark.slow
 def test_attack_works_without_its_guards(attack: Attack, host: dict[str, Any]) -> None:
     assert run(guarded(attack.guards), attack, attack.loose, host)
 

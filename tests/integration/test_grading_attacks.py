@@ -268,6 +268,7 @@ def naive_says(attack: Attack) -> str:
                     os.killpg(judge.pid, 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTACKS)
 def test_the_naive_judge_is_fooled(name: str) -> None:
     assert naive_says(ATTACKS[name]) == ATTACKS[name].verdict

@@ -117,13 +117,13 @@ def name(row: Toolchain) -> str:
     return f"{row.name}-{row.language}"
 
 
-def judge(row: Toolchain, code: str, box: Sandbox) -> dict[str, Any]:
+def judge(row: Toolchain, code: str, box: Sandbox, wall_s: float = 5) -> dict[str, Any]:
     try:
         require(row)
     except ResourceError as error:
         pytest.skip(str(error))
     problem = Problem(problem_id="add", prompt="x", judge="stdio", tests=ADD, language=row.language)
-    settings = VerifySettings(verifier=row.name, run_wall_s=5, cache=False)
+    settings = VerifySettings(verifier=row.name, run_wall_s=wall_s, cache=False)
     fence = "~" * 8
     completion = f"{fence}{row.language}\n{code}\n{fence}"
     verifier = Verifier(settings, {"add": problem})
@@ -158,7 +158,8 @@ def test_a_broken_program_does_not_compile(row: Toolchain, box: Sandbox) -> None
 def test_a_bad_program_ends_as_it_should(
     row: Toolchain, which: str, outcomes: list[Outcome], box: Sandbox
 ) -> None:
-    verdict = judge(row, getattr(PROGRAMS[row.language], which), box)
+    wall_s = 2 if which == "endless" else 5
+    verdict = judge(row, getattr(PROGRAMS[row.language], which), box, wall_s)
     assert verdict["outcome"] in outcomes, verdict["diagnostics"]
     assert "kept" not in verdict["diagnostics"]  # a wrong answer would be quoted there
 

@@ -227,6 +227,7 @@ def test_attack_takes_no_more_than_it_may(name: str, box: Sandbox) -> None:
         assert not run(box, ATTACKS[name], ATTACKS[name].limits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack_takes_more_without_its_guard(name: str) -> None:
     attack = ATTACKS[name]
