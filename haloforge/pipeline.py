@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from haloforge.benchmark.measure import Result, benchmark
+from haloforge.benchmark.measure import benchmark
+from haloforge.benchmark.results import Result
 from haloforge.config import Settings
 from haloforge.errors import InputError
 from haloforge.preflight import check_pipeline

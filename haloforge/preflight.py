@@ -1,7 +1,7 @@
 """What can be checked before Ray starts: inputs that are wrong are refused within a second."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from haloforge.config import Settings
 from haloforge.data.problems import choose_problems, read_problems
@@ -27,10 +27,12 @@ def check_raft(settings: Settings) -> None:
     check_problems(settings, choose_problems(settings.raft, settings.language).problems)
 
 
-def check_benchmark(settings: Settings) -> None:
-    """Raises InputError for a model, problems or k that `benchmark run` cannot use."""
-    if settings.model is not None:
-        check_name(settings.model)
+def check_benchmark(settings: Settings, models: Sequence[str] = ()) -> None:
+    """Raises InputError for a model (that of `settings`, or several), problems or k that
+    `benchmark run` cannot use."""
+    for name in (*models, settings.model):
+        if name is not None:
+            check_name(name)
     chosen = settings.benchmark
     for k in chosen.k:
         if not 1 <= k <= chosen.samples:

@@ -62,7 +62,7 @@ def prove(session: Session, problems: Sequence[Problem]) -> list[Proof]:
     verdicts = {}
     with session.report.stage("references", len(samples), "solutions") as stage:
         for row, verdict in judged_rows(
-            session, fleet, stored.dataset(), ray.put(variants), "references"
+            session.settings.verify, fleet, stored.dataset(), ray.put(variants), "references"
         ):
             stored.judged()
             if row["sample_id"] not in verdicts:

@@ -25,7 +25,14 @@ from haloforge.sampling import judged_rows
 from haloforge.schema import VERDICT_SCHEMA, Outcome, Problem
 from haloforge.session import Session
 from haloforge.store.run import Identity, differences, open_run, set_aside
-from haloforge.store.shards import ShardWriter, committed_ids, in_order, lost_ids, read_judged
+from haloforge.store.shards import (
+    ShardWriter,
+    committed_ids,
+    in_order,
+    is_lost,
+    lost_ids,
+    read_judged,
+)
 from haloforge.verify.stored import StoredSamples
 
 IDENTITY = b"haloforge"
@@ -89,7 +96,7 @@ def plan(
                 f"{output} holds verdicts of other inputs or settings ({'; '.join(changed)}); undo "
                 "the change, name another --output, or set the old one aside with --fresh"
             )
-        complete = not scores(output).outcomes[Outcome.INFRA_ERROR]
+        complete = not scores(output).lost
         if complete:
             shutil.rmtree(work, ignore_errors=True)  # it was stopped just before that
     return Rescoring(source, known, output, work, found, tested, identity, complete)
@@ -137,7 +144,10 @@ def _judge(session: Session, fleet: Fleet, rescoring: Rescoring, done: set[str])
             before = len(done)
             left = partial(_left, rescoring.source.resolve(), ids, frozenset(done), PASS_ROWS)
             samples = StoredSamples(left, fleet.max_actors)
-            for row, verdict in judged_rows(session, fleet, samples.dataset(), problems, "verify"):
+            judged = judged_rows(
+                session.settings.verify, fleet, samples.dataset(), problems, "verify"
+            )
+            for row, verdict in judged:
                 samples.judged()
                 if row["sample_id"] in done:
                     continue
@@ -195,11 +205,14 @@ class Scores:
     """Sum of rewards by outcome."""
     toolchains: Counter[str] = field(default_factory=Counter)
     tiers: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    """Samples of which a failure of ours kept something from being judged."""
 
     def add(self, verdict: dict[str, Any]) -> None:
         """Counts one verdict."""
         self.outcomes[verdict["outcome"]] += 1
         self.tiers[verdict["sandbox_tier"]] += 1
+        self.lost += is_lost(verdict)
         if verdict["outcome"] != Outcome.INFRA_ERROR:
             self.rewards[verdict["outcome"]] += verdict["reward"]
             self.toolchains[verdict["toolchain"]] += bool(verdict["toolchain"])

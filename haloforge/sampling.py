@@ -20,6 +20,7 @@ from haloforge.rollout.stage import rollout_stage, rows_of
 from haloforge.schema import SAMPLE_SCHEMA, Outcome, Problem, sample_id
 from haloforge.session import Session
 from haloforge.store.shards import ShardWriter, committed_ids, lost_ids, read_judged
+from haloforge.verify.settings import VerifySettings
 from haloforge.verify.stage import verify_stage
 from haloforge.verify.stored import StoredSamples
 
@@ -34,12 +35,14 @@ def sample_and_judge(
     cycle: int,
     folder: Path,
     title: str,
+    raw: bool = False,
 ) -> None:
     """Draws `samples` completions of each problem from `policy`, judges them, commits to `folder`.
 
     What is committed there is not drawn again, but judged again where that failed; with nothing
-    left to draw no engine is started. Raises InputError for a prompt that leaves no room in
-    `rollout.max_model_len`, InfraError when an engine dies.
+    left to draw no engine is started. `raw` judges each completion as it stands too. Raises
+    InputError for a prompt that leaves no room in `rollout.max_model_len`, InfraError when an
+    engine dies.
     """
     requests = [
         {"sample_id": name, "problem_id": problem.problem_id, "cycle": cycle, "index": index}
@@ -48,7 +51,8 @@ def sample_and_judge(
         if (name := sample_id(run, cycle, problem.problem_id, index))
     ]
     by_id = ray.put({problem.problem_id: problem for problem in problems})
-    judge_again(session, folder, by_id, title)
+    verify = session.settings.verify.model_copy(update={"raw": raw} if raw else {})
+    judge_again(session, folder, by_id, title, verify)
     done = committed_ids(folder)
     if all(request["sample_id"] in done for request in requests):
         session.report.say(f"{title}: all {len(requests)} samples are there already")
@@ -56,7 +60,7 @@ def sample_and_judge(
     prompts = ray.put(_prompts(session, policy, problems, sampling))
     fleet = session.fleet  # may be refused, so before engines start
     pool = session.engines(policy)
-    tested = any(session.settings.verify.tests(problem) for problem in problems)
+    tested = any(verify.tests(problem) for problem in problems)
     good = 0
     with (
         ShardWriter(folder) as shards,
@@ -68,7 +72,7 @@ def sample_and_judge(
         while left := [request for request in requests if request["sample_id"] not in done]:
             before = len(done)
             samples = rollout_stage(left, pool, prompts, sampling)
-            for row, verdict in judged_rows(session, fleet, samples, by_id, title):
+            for row, verdict in judged_rows(verify, fleet, samples, by_id, title):
                 if row["sample_id"] in done:
                     continue
                 done.add(row["sample_id"])
@@ -79,7 +83,13 @@ def sample_and_judge(
                 raise InfraError(f"{title} stopped: {len(left)} requests brought no sample")
 
 
-def judge_again(session: Session, folder: Path, problems: "ray.ObjectRef[Any]", title: str) -> None:
+def judge_again(
+    session: Session,
+    folder: Path,
+    problems: "ray.ObjectRef[Any]",
+    title: str,
+    verify: VerifySettings,
+) -> None:
     """Judges again what is committed in `folder` with a failure of ours as its verdict, and puts
     the new verdicts in the place of those. What is lost again is so until the next time.
 
@@ -95,14 +105,14 @@ def judge_again(session: Session, folder: Path, problems: "ray.ObjectRef[Any]", 
         ShardWriter(folder) as shards,
         session.report.stage(f"{title}: lost before", len(lost), "samples") as stage,
     ):
-        for row, verdict in judged_rows(session, fleet, stored.dataset(), problems, title):
+        for row, verdict in judged_rows(verify, fleet, stored.dataset(), problems, title):
             stored.judged()
             shards.add(row, verdict)
             stage.advance()
 
 
 def judged_rows(
-    session: Session,
+    settings: VerifySettings,
     fleet: Fleet,
     samples: "ray.data.Dataset",
     problems: "ray.ObjectRef[Any]",
@@ -113,7 +123,7 @@ def judged_rows(
     `problems` refers to a dict of problems by id. Raises InfraError, which names the stage `title`,
     where the stage stops, and the error of ours that stopped it where it was one.
     """
-    judged = verify_stage(samples, problems, session.settings.verify, fleet)
+    judged = verify_stage(samples, problems, settings, fleet)
     try:
         for row in rows_of(judged):
             yield row, json.loads(row.pop("verdict"))

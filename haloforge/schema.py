@@ -165,7 +165,11 @@ class Sample(Row):
 
 
 class Verdict(Row):
-    """What the judge found. Times are wall milliseconds, summed over tests for `run_ms`."""
+    """What the judge found. Times are wall milliseconds, summed over tests for `run_ms`.
+
+    `raw_outcome` is that of the completion as it stands, with nothing extracted; None where it was
+    not judged so.
+    """
 
     sample_id: str
     problem_id: str
@@ -181,6 +185,7 @@ class Verdict(Row):
     run_ms: float
     toolchain: str
     sandbox_tier: str
+    raw_outcome: Outcome | None = None
 
 
 SAMPLE_SCHEMA = pa.schema(
@@ -214,6 +219,7 @@ VERDICT_SCHEMA = pa.schema(
         ("run_ms", pa.float32()),
         ("toolchain", pa.string()),
         ("sandbox_tier", pa.string()),
+        ("raw_outcome", pa.string()),
     ]
 )
 

@@ -129,6 +129,7 @@ class Session:
     def engines(self, policy: Policy) -> EnginePool:
         """The engines, started on `policy`'s base where they are not, ready to sample from it."""
         if self._pool is not None and self._pool_base != policy.base.digest:
+            self.report.say(f"engines: {policy.name} has another base, so they are started anew")
             self._pool.stop()
             self._pool = None
         if self._pool is None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from haloforge.benchmark.compare import paired
-from haloforge.benchmark.measure import Result
 from haloforge.benchmark.passk import estimate
+from haloforge.benchmark.results import Result
 from haloforge.config import Settings
 from haloforge.data.problems import choose_problems, prompts_digest
 from haloforge.data.sft import read_sft
@@ -60,12 +60,13 @@ def pool(records: Sequence[Mapping[str, Any]], resamples: int) -> Study:
         raise InputError("the seeds were measured on different problems")
     groups: dict[str, str] = {name: row["group"] for name, row in records[0]["problems"].items()}
     values: _Values = {}
-    for record in records:
-        for problem, row in record["problems"].items():
-            for stage, measures in row["values"].items():
-                for measure, value in measures.items():
-                    of_stage = values.setdefault(stage, {}).setdefault(measure, {})
-                    of_stage[problem] = of_stage.get(problem, 0.0) + value / len(records)
+    for problem in groups:
+        found = [record["problems"][problem]["values"] for record in records]
+        for stage, measures in found[0].items():
+            for measure in measures:
+                if all(measure in row[stage] for row in found):  # older records lack newer ones
+                    mean = sum(row[stage][measure] for row in found) / len(records)
+                    values.setdefault(stage, {}).setdefault(measure, {})[problem] = mean
     return Study(
         seeds=[record["seed"] for record in records],
         models={

@@ -1,70 +1,22 @@
 """A benchmark of one model: samples judged, then compile@k and pass@k with intervals."""
 
-import json
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from haloforge.benchmark.passk import Estimate, estimate, pass_at_k
-from haloforge.config import Settings, save_settings
+from haloforge.benchmark.compare import distinct_names
+from haloforge.benchmark.environment import environment
+from haloforge.benchmark.exports import export_samples
+from haloforge.benchmark.results import RESULTS, Environment, Result, Throughput, read_result
+from haloforge.benchmark.scoring import benchmark_sampling, score
+from haloforge.config import save_settings
 from haloforge.data.problems import choose_problems, prompts_digest
-from haloforge.errors import InfraError
-from haloforge.model.adapter import installed_versions
+from haloforge.errors import InputError
 from haloforge.model.card import add_results
 from haloforge.model.policy import Policy
-from haloforge.rollout.settings import Sampling, sampling_of
 from haloforge.sampling import sample_and_judge
-from haloforge.schema import CODE_JUDGES, Outcome, Problem, digest
 from haloforge.session import Session
 from haloforge.store.run import Identity, identity_of, open_run, write_atomic
-from haloforge.store.shards import Judged, read_judged
-from haloforge.verify.extract import extract
-from haloforge.verify.toolchains import default_language, select
-from haloforge.verify.trivial import is_trivial
-
-SHARES = ("no_code", "cut_off", "timed_out", "trivial")
-
-
-@dataclass(frozen=True)
-class Result:
-    """One model on one set of problems.
-
-    `measures` maps compile_rate (the mean over problems of the share of samples that compile),
-    compile@k and, where problems have tests, pass@k to estimates over problems; `values` holds
-    what each problem gave, and `groups` which problems are variants of one. `shares` are fractions
-    of the judged samples that had no code, were cut off at the token limit, timed out, or were
-    trivial. `infra_errors` counts samples lost to failures of ours: they are left out, and make the
-    result incomplete. `samples_digest` changes with any sample's identity or text.
-    """
-
-    model: str
-    policy: str
-    problems: int
-    samples: int
-    measures: dict[str, Estimate]
-    values: dict[str, dict[str, float]] = field(repr=False)
-    groups: dict[str, str] = field(repr=False)
-    shares: dict[str, float]
-    outcomes: dict[str, int]
-    infra_errors: int
-    samples_digest: str
-    settings: dict[str, Any] = field(repr=False)
-
-    @property
-    def complete(self) -> bool:
-        """Whether no sample was lost to a failure of ours."""
-        return self.infra_errors == 0
-
-
-@dataclass
-class _Counts:
-    """Samples of one problem: judged, compiled, passed."""
-
-    judged: int = 0
-    compiled: int = 0
-    passed: int = 0
+from haloforge.store.shards import Judged, read_judged, working_seconds
 
 
 def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = False) -> Result:
@@ -72,7 +24,7 @@ def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = Fals
 
     Raises what `sample_and_judge` raises, and InputError where `output` holds another run.
     """
-    settings = session.settings
+    settings = session.settings.model_copy(update={"model": policy.name})
     chosen = settings.benchmark
     problems, excluded = choose_problems(chosen, settings.language)
     sampling = benchmark_sampling(settings)
@@ -92,13 +44,51 @@ def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = Fals
         session.report.say(f"{title}: {excluded} problems left out, as {chosen.exclude} says")
     run = open_run(output, identity, fresh)
     save_settings(settings, output)
-    sample_and_judge(session, policy, problems, chosen.samples, sampling, run, 0, output, title)
-    result = score(policy, problems, list(read_judged(output)), settings)
-    result.settings["excluded"] = excluded
-    write_atomic(output / "results.json", json.dumps(_as_json(result), indent=2) + "\n")
+    sample_and_judge(
+        session, policy, problems, chosen.samples, sampling, run, 0, output, title, chosen.raw
+    )
+    judged = list(read_judged(output))
+    export_samples(output, problems, judged, settings.verify)
+    found = score(policy, problems, judged, settings, excluded)
+    result = found.model_copy(
+        update={
+            "throughput": _throughput(judged, output),
+            "environment": _environment(found, output),
+        }
+    )
+    write_atomic(output / RESULTS, result.model_dump_json(indent=2) + "\n")
     if policy.adapter is not None:
         add_results(policy.adapter, _title(result), {m: str(e) for m, e in result.measures.items()})
     return result
+
+
+def benchmark_all(
+    session: Session, policies: Sequence[Policy], folders: Mapping[str, Path], fresh: bool = False
+) -> dict[str, Result]:
+    """The result of each policy, in their order, by the names of `output_folders`.
+
+    Those of one base are measured one after the other, which needs one start of engines.
+    """
+    named = dict(zip(folders, policies, strict=True))
+    bases = list(dict.fromkeys(policy.base.digest for policy in policies))
+    order = sorted(named, key=lambda name: bases.index(named[name].base.digest))
+    results = {name: benchmark(session, named[name], folders[name], fresh) for name in order}
+    return {name: results[name] for name in folders}
+
+
+def output_folders(policies: Sequence[Policy], output: Path | None) -> dict[str, Path]:
+    """Where the results of each policy go, by a name that tells it from the others: `output`, or a
+    folder of that name below it where there are several; without it beside each model.
+
+    Raises InputError where a policy comes twice.
+    """
+    if len(policies) == 1:
+        return {policies[0].name: output or default_output(policies[0])}
+    names = distinct_names([policy.name for policy in policies])
+    return {
+        name: output / name if output else default_output(policy)
+        for name, policy in zip(names, policies, strict=True)
+    }
 
 
 def default_output(policy: Policy) -> Path:
@@ -108,109 +98,32 @@ def default_output(policy: Policy) -> Path:
     return Path("models") / "benchmark" / policy.base.public_id.replace("/", "--")
 
 
-def benchmark_sampling(settings: Settings) -> Sampling:
-    """How the benchmark samples: greedy where it draws one sample a problem."""
-    rollout = settings.rollout
-    if settings.benchmark.temperature is not None:
-        rollout = rollout.model_copy(update={"temperature": settings.benchmark.temperature})
-    return sampling_of(rollout, greedy=settings.benchmark.samples == 1)
+def _throughput(judged: Sequence[Judged], output: Path) -> Throughput:
+    tokens = sum(row.sample["num_tokens"] for row in judged)
+    seconds = round(working_seconds(output), 1)
+    rate = round(tokens / seconds, 1) if seconds else None
+    return Throughput(generated_tokens=tokens, seconds=seconds, tokens_per_second=rate)
 
 
-def score(
-    policy: Policy, problems: Sequence[Problem], judged: Sequence[Judged], settings: Settings
-) -> Result:
-    """The measures of judged samples. Problems without tests count for compiling alone."""
-    by_id = {problem.problem_id: problem for problem in problems}
-    counts = {problem.problem_id: _Counts() for problem in problems}
-    outcomes: Counter[str] = Counter()
-    shares: Counter[str] = Counter(dict.fromkeys(SHARES, 0))
-    for row in judged:
-        outcome = row.verdict["outcome"]
-        outcomes[outcome] += 1
-        if outcome == Outcome.INFRA_ERROR:
-            continue
-        problem = by_id[row.verdict["problem_id"]]
-        count = counts[problem.problem_id]
-        count.judged += 1
-        count.compiled += row.verdict["compiled"]
-        count.passed += outcome == Outcome.PASSED
-        shares["no_code"] += outcome == Outcome.NO_CODE
-        shares["cut_off"] += row.sample["finish_reason"] == "length"
-        shares["timed_out"] += outcome == Outcome.TIMEOUT
-        shares["trivial"] += outcome != Outcome.PASSED and _is_trivial(row, problem, settings)
-    tested = [problem for problem in problems if settings.verify.tests(problem)]
-    chosen = settings.benchmark
-    groups = {problem.problem_id: problem.group or problem.problem_id for problem in problems}
-    values: dict[str, dict[str, float]] = {}
-
-    def add(name: str, over: Sequence[Problem], least: int, value: Any) -> None:
-        """The measure `name` of the problems that have `least` judged samples."""
-        ids = [problem.problem_id for problem in over]
-        kept = {name: value(counts[name]) for name in ids if counts[name].judged >= least}
-        if kept:
-            values[name] = kept
-
-    add("compile_rate", problems, 1, lambda c: c.compiled / c.judged)
-    for k in chosen.k:
-        add(f"compile@{k}", problems, k, lambda c, k=k: pass_at_k(c.judged, c.compiled, k))
-        add(f"pass@{k}", tested, k, lambda c, k=k: pass_at_k(c.judged, c.passed, k))
-    if not values:
-        raise InfraError("no sample could be judged; see the outcomes' diagnostics in verdicts/")
-    measures = {
-        name: estimate(
-            list(kept.values()), [groups[i] for i in kept], chosen.resamples, settings.seed
-        )
-        for name, kept in values.items()
-    }
-    number = sum(count.judged for count in counts.values())
-    return Result(
-        model=policy.name,
-        policy=policy.digest,
-        problems=len(problems),
-        samples=chosen.samples,
-        measures=measures,
-        values=values,
-        groups=groups,
-        shares={name: count / number for name, count in shares.items()},
-        outcomes=dict(outcomes),
-        infra_errors=outcomes[Outcome.INFRA_ERROR],
-        samples_digest=digest(
-            *sorted(f"{row.sample['sample_id']} {row.sample['completion']}" for row in judged)
-        ),
-        settings={
-            **benchmark_sampling(settings).model_dump(),
-            "prompts": chosen.prompts,
-            "seed": settings.seed,
-            "resamples": chosen.resamples,
-        },
-    )
-
-
-def _is_trivial(row: Judged, problem: Problem, settings: Settings) -> bool:
-    """Whether a sample that did not pass could have passed no test of `problem`."""
-    if problem.judge in CODE_JUDGES or settings.verify.own():
-        return False  # what is judged so need neither read nor print
-    verifier = settings.verify.verifier
-    answer = extract(row.sample["completion"], default_language(verifier, problem.language))
-    if answer is None:
-        return False
-    toolchain = select(verifier, problem.language, answer.language)
-    reads_input = any(test.stdin.strip() for test in problem.tests)
-    return toolchain is not None and is_trivial(answer.code, toolchain.language, reads_input)
+def _environment(found: Result, output: Path) -> Environment:
+    """That of the sitting which ended these samples; of this one where none did."""
+    if (output / RESULTS).is_file():
+        try:
+            before = read_result(output)
+        except InputError:  # of another version, whose place is taken
+            return environment()
+        if before.complete and before.environment and before.samples_digest == found.samples_digest:
+            return before.environment
+    return environment()
 
 
 def _title(result: Result) -> str:
     """What was measured, for the model card."""
-    source = Path(result.settings["prompts"]).name
-    excluded = result.settings.get("excluded")
-    left_out = f" ({excluded} left out)" if excluded else ""
+    chosen = result.settings
+    left_out = f" ({chosen.excluded} left out)" if chosen.excluded else ""
     missing = "" if result.complete else f" Incomplete: {result.infra_errors} samples were lost."
     return (
-        f"{result.problems} problems of `{source}`{left_out}, {result.samples} samples each at "
-        f"temperature {result.settings['temperature']:g}; mean over problems with its 95% interval."
-        f"{missing}"
+        f"{result.problems} problems of `{Path(chosen.prompts).name}`{left_out}, {result.samples} "
+        f"samples each at temperature {chosen.temperature:g}; mean over problems with its 95% "
+        f"interval.{missing}"
     )
-
-
-def _as_json(result: Result) -> dict[str, Any]:
-    return {**asdict(result), "complete": result.complete, "versions": installed_versions()}

@@ -1,5 +1,6 @@
 """pass@k with intervals, from counts a problem."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,6 +75,12 @@ def _resampled_means(
     sums: NDArray[np.float64], counts: NDArray[np.float64], resamples: int, seed: int
 ) -> NDArray[np.float64]:
     """Means of `resamples` draws of as many groups as there are, with replacement; [resamples]."""
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
+    times = _draws(len(sums), resamples, seed)
     return (times @ sums) / (times @ counts)
+
+
+@functools.lru_cache(maxsize=2)  # the measures of one set of problems come one after the other
+def _draws(groups: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """How many times each group is drawn in each resample; [resamples, groups]."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)

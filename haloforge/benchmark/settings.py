@@ -10,7 +10,8 @@ class BenchmarkSettings(BaseModel):
     leaves out those whose ids stand in that file (one a line, or JSON lines with `problem_id`), and
     `limit` takes a fixed subset of the rest. `temperature` stands in for `rollout.temperature`
     where it is given; with one sample a problem decoding is greedy. `resamples` is the number of
-    bootstrap resamples behind each interval.
+    bootstrap resamples behind each interval. `raw` judges each completion as it stands too, with
+    nothing extracted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -23,3 +24,4 @@ class BenchmarkSettings(BaseModel):
     k: tuple[int, ...] = (1, 5, 10)
     temperature: float | None = Field(None, ge=0)
     resamples: int = Field(10_000, ge=100)
+    raw: bool = True

@@ -13,6 +13,7 @@ from haloforge.data.jsonl import read_jsonl
 from haloforge.data.problems import parse_problem
 from haloforge.errors import InputError
 from haloforge.schema import SAMPLE_SCHEMA, Problem, digest
+from haloforge.store.shards import sample_shards
 
 # Fields of a problem that no judge looks at: what rows have there is not looked at either.
 NOT_JUDGED = {
@@ -63,8 +64,8 @@ def survey(path: Path, problems: Collection[str] | None) -> Survey:
 
 
 def read_samples(path: Path, problems: Collection[str] | None) -> Iterator[dict[str, Any]]:
-    """The rows of STORED_SCHEMA in `path`: a file of JSON lines or of Parquet, or a folder of
-    Parquet files.
+    """The rows of STORED_SCHEMA in `path`: a file of JSON lines or of Parquet, a folder of Parquet
+    files, or that of a benchmark or a cycle, of which the committed samples are read.
 
     A row's problem is the one that its `problem_id` names among `problems`, where that is given and
     it has one; else it is in the row's own fields. A sample without an id is named by its place and
@@ -90,7 +91,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if path.suffix != ".parquet" and not path.is_dir():
         yield from ((f"{path}, line {number}", row) for number, row in read_jsonl(path))
         return
-    for file in sorted(path.glob("*.parquet")) if path.is_dir() else [path]:
+    for file in _files(path):
         try:
             with pq.ParquetFile(file) as parquet:
                 rows = (row for b in parquet.iter_batches(BATCH_ROWS) for row in b.to_pylist())
@@ -100,6 +101,12 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         except (OSError, pa.ArrowException) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"{file}: not a Parquet file that can be read ({reason})") from None
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sample_shards(path) or sorted(path.glob("*.parquet"))
 
 
 def _without_nulls(value: Any) -> Any:

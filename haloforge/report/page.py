@@ -12,8 +12,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from haloforge.benchmark.measure import Result
 from haloforge.benchmark.passk import Estimate
+from haloforge.benchmark.results import Result
 from haloforge.raft.cycle import STATISTICS
 from haloforge.report.summary import paired_differences
 from haloforge.report.tables import signed
@@ -32,7 +32,7 @@ def write_page(
         files("haloforge.report").joinpath("page.html.j2").read_text("utf-8")
     )
     first = next(iter(results.values()))
-    measures = [m for m in first.measures if not m.startswith("compile@")]
+    measures = [m for m in first.measures if not m.startswith(("compile@", "raw_"))]
     page = template.render(
         title=run.name,
         results=results,

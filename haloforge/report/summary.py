@@ -6,8 +6,8 @@ from itertools import combinations
 from typing import Any
 
 from haloforge.benchmark.compare import differences
-from haloforge.benchmark.measure import Result
 from haloforge.benchmark.passk import Estimate
+from haloforge.benchmark.results import Result
 from haloforge.model.adapter import installed_versions
 
 Estimates = Mapping[str, Mapping[str, Estimate]]

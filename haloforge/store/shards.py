@@ -22,7 +22,9 @@ from haloforge.store.run import write_atomic
 _COMMIT_ROWS = 256
 _COMMIT_SECONDS = 10.0
 _IDS = pa.schema([SAMPLE_SCHEMA.field("sample_id")])
-_OUTCOMES = pa.schema([VERDICT_SCHEMA.field(name) for name in ("sample_id", "outcome")])
+_OUTCOMES = pa.schema(
+    [VERDICT_SCHEMA.field(name) for name in ("sample_id", "outcome", "raw_outcome")]
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class ShardWriter:
             shard = f"{self._next:06d}.parquet"
             _write(self._folder / "samples" / shard, self._samples, SAMPLE_SCHEMA)
             _write(self._folder / "verdicts" / shard, self._verdicts, VERDICT_SCHEMA)
-            manifest = {"shard": shard, "rows": len(self._samples)}
+            seconds = round(time.monotonic() - self._last_commit, 3)
+            manifest = {"shard": shard, "rows": len(self._samples), "seconds": seconds}
             path = self._folder / "commits" / f"{self._next:06d}.json"
             write_atomic(path, json.dumps(manifest) + "\n")
             self._next += 1
@@ -127,8 +130,7 @@ def in_order(judged: Iterable[Judged]) -> Iterator[Judged]:
 def committed_ids(folder: Path) -> set[str]:
     """The ids of all samples that are committed in `folder`."""
     ids: set[str] = set()
-    for path in _manifests(folder):
-        shard = folder / "samples" / json.loads(path.read_text())["shard"]
+    for shard in sample_shards(folder):
         ids.update(row["sample_id"] for row in _read(shard, _IDS))
     return ids
 
@@ -139,8 +141,26 @@ def lost_ids(folder: Path) -> set[str]:
     for path in _manifests(folder):
         shard = folder / "verdicts" / json.loads(path.read_text())["shard"]
         rows = _read(shard, _OUTCOMES)
-        ids.update(row["sample_id"] for row in rows if row["outcome"] == Outcome.INFRA_ERROR)
+        ids.update(row["sample_id"] for row in rows if is_lost(row))
     return ids
+
+
+def is_lost(verdict: dict[str, Any]) -> bool:
+    """Whether a failure of ours kept something about the sample from being judged."""
+    return Outcome.INFRA_ERROR in (verdict["outcome"], verdict.get("raw_outcome"))
+
+
+def working_seconds(folder: Path) -> float:
+    """Wall seconds in which the committed samples were made and judged, over all sittings; what a
+    stopped sitting did not commit is not in it, nor is the start of engines."""
+    return sum(json.loads(path.read_text()).get("seconds", 0.0) for path in _manifests(folder))
+
+
+def sample_shards(folder: Path) -> list[Path]:
+    """The committed shards of samples in `folder`, in the order of commits."""
+    return [
+        folder / "samples" / json.loads(path.read_text())["shard"] for path in _manifests(folder)
+    ]
 
 
 def _manifests(folder: Path) -> list[Path]:

@@ -15,9 +15,12 @@ the answer if code begins and ends it, prose around it cut away. No code is run 
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from haloforge.verify.toolchains import language_of, languages
+from haloforge.schema import Problem
+from haloforge.verify.toolchains import default_language, language_of, languages
 
 C_FAMILY = ("cpp", "c")
 BRACES = (*C_FAMILY, "rust", "go", "java", "javascript")
@@ -99,6 +102,29 @@ class _Block:
     tag: str
     code: str
     closed: bool
+
+
+def answer_of(
+    sample: Mapping[str, Any], problem: Problem, verifier: str, own: bool
+) -> Extracted | None:
+    """The code of a sample: its `code` where that is given, else what is found in `completion`;
+    None where it has none. `verifier` is a toolchain's name or `auto`.
+
+    A verifier of the user's `own` takes any block where the problem is in a language that is none
+    of ours.
+    """
+    wanted = default_language(verifier, problem.language)
+    if sample.get("code") is not None:
+        return as_it_stands(sample["code"], wanted)
+    if own and problem.language and not language_of(problem.language):
+        return last_block(sample["completion"])
+    answer = extract(sample["completion"], wanted)
+    return answer or last_block(sample["completion"]) if own else answer
+
+
+def as_it_stands(text: str, language: str | None) -> Extracted | None:
+    """The whole of `text` as code, in `language` or in what it seems to be; None for blanks."""
+    return Extracted(text, language or guess_language(text)) if text.strip() else None
 
 
 def extract(completion: str, language: str | None) -> Extracted | None:

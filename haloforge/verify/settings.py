@@ -8,7 +8,7 @@ from haloforge.errors import InputError
 from haloforge.schema import Problem
 from haloforge.store.run import Identity, identity_of
 from haloforge.verify.own_sources import OwnSource, find_own, installed
-from haloforge.verify.toolchains import AUTO, toolchain_names
+from haloforge.verify.toolchains import AUTO, select, toolchain_names
 
 # How the work is shared out, which no verdict depends on.
 FLEET = {"actors", "min_actors", "max_actors", "resource"}
@@ -47,6 +47,8 @@ class VerifySettings(BaseModel):
     """Files and folders in it; None is 256 for each MiB."""
     cache: bool = True
     """Use what was judged before of the same program, tests and limits, on this machine's disk."""
+    raw: bool = False
+    """Also judge each completion as it stands, with nothing extracted: `raw_outcome`."""
     unsafe_no_sandbox: bool = False
     """Run model-written code with resource limits alone: it can read and write what you can."""
 
@@ -77,7 +79,15 @@ class VerifySettings(BaseModel):
 
     def tests(self, problem: Problem) -> bool:
         """Whether more than compiling is judged of answers to `problem`."""
-        return problem.judge != "compile" or self.own() is not None
+        if self.own() is not None:
+            return True
+        toolchain = select(self.verifier, problem.language, None)
+        return problem.judge != "compile" and (toolchain is None or bool(toolchain.run))
+
+    def runs(self, problem: Problem) -> bool:
+        """Whether answers to `problem` are run and their verdicts say so; of one's own verifier
+        that is not known."""
+        return self.own() is None and self.tests(problem)
 
     def judging(self) -> Identity:
         """What decides a verdict, for the identity of a run."""

@@ -13,7 +13,7 @@ from haloforge.schema import Outcome, Problem, Verdict
 from haloforge.store.cache import cache_folder
 from haloforge.verify import rewards
 from haloforge.verify.cache import JudgementCache, content_key
-from haloforge.verify.extract import Extracted, extract, guess_language, last_block
+from haloforge.verify.extract import Extracted, answer_of, as_it_stands
 from haloforge.verify.headers import precompile
 from haloforge.verify.judges import Judgement, judge
 from haloforge.verify.own import OwnJudge
@@ -23,7 +23,6 @@ from haloforge.verify.settings import FLEET, VerifySettings
 from haloforge.verify.toolchains import (
     TOOLCHAINS,
     default_language,
-    language_of,
     needed,
     require,
     select,
@@ -89,15 +88,38 @@ class Verifier:
         is the outcome `infra_error`. Raises InputError for a sample of an unknown problem.
         """
         problem = self._problem(sample)
-        toolchain, judgement = "", Judgement(Outcome.INFRA_ERROR)
+        answer = answer_of(sample, problem, self.settings.verifier, self.own is not None)
+        toolchain, judgement = self._try(answer, problem)
+        verdict = self._verdict(sample, problem, toolchain, judgement)
+        if self.settings.raw:
+            verdict["raw_outcome"] = self._raw(sample, problem, answer, judgement)
+        return verdict
+
+    def _raw(
+        self,
+        sample: dict[str, Any],
+        problem: Problem,
+        answer: Extracted | None,
+        judgement: Judgement,
+    ) -> str:
+        """The outcome of the text as it stands; that of `answer`, without another run, where they
+        are the same but for blanks at the end."""
+        text = sample.get("completion")
+        if text is None or (answer is not None and answer.code.rstrip() == text.rstrip()):
+            return judgement.outcome.value
+        wanted = default_language(self.settings.verifier, problem.language)
+        return self._try(as_it_stands(text, wanted), problem)[1].outcome.value
+
+    def _try(self, answer: Extracted | None, problem: Problem) -> tuple[str, Judgement]:
+        """The toolchain's name and what was found, after a failure of ours in another attempt."""
+        judgement = Judgement(Outcome.INFRA_ERROR)
         for _ in range(ATTEMPTS):
             try:
-                toolchain, judgement = self._judge(sample, problem)
-                break
+                return self._judge(answer, problem)
             # ResourceError: the model chose a language whose compiler is missing here.
             except (InfraError, ResourceError, OSError) as error:
                 judgement = Judgement(Outcome.INFRA_ERROR, diagnostics=str(error))
-        return self._verdict(sample, problem, toolchain, judgement)
+        return "", judgement
 
     def give_up(self, row: dict[str, Any], reason: str) -> dict[str, Any]:
         """As `__call__`, for a sample that cannot be judged: the outcome is `infra_error`."""
@@ -141,8 +163,7 @@ class Verifier:
             sandbox_tier=self.sandbox.tier,
         ).model_dump(mode="json")
 
-    def _judge(self, sample: dict[str, Any], problem: Problem) -> tuple[str, Judgement]:
-        answer = self._answer(sample, problem)
+    def _judge(self, answer: Extracted | None, problem: Problem) -> tuple[str, Judgement]:
         if answer is None:
             return "", Judgement(Outcome.NO_CODE)
         if own := self.own:
@@ -180,7 +201,7 @@ class Verifier:
             answer.code.encode(errors="replace").decode(),
             judged_by,
             problem,
-            self.settings.model_dump(exclude={*FLEET, "cache", "verifier"}),
+            self.settings.model_dump(exclude={*FLEET, "cache", "raw", "verifier"}),
             self.sandbox.tier,
         )
         judgement = self.cache.get(key)
@@ -189,18 +210,6 @@ class Verifier:
             judgement = replace(judgement, diagnostics=_clip(judgement.diagnostics))
             self.cache.put(key, judgement)
         return judgement
-
-    def _answer(self, sample: dict[str, Any], problem: Problem) -> Extracted | None:
-        """The sample's code; None where it has none. A verifier of the user's own takes any block
-        where the problem is in a language that is none of ours."""
-        wanted = default_language(self.settings.verifier, problem.language)
-        if sample.get("code") is not None:
-            code: str = sample["code"]
-            return Extracted(code, wanted or guess_language(code)) if code.strip() else None
-        if self.own and problem.language and not language_of(problem.language):
-            return last_block(sample["completion"])
-        answer = extract(sample["completion"], wanted)
-        return answer or last_block(sample["completion"]) if self.own else answer
 
 
 def _with(row: dict[str, Any], verdict: dict[str, Any]) -> dict[str, Any]:

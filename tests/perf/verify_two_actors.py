@@ -68,7 +68,8 @@ def measured(side: str, programs: int) -> float:
     bound, times = False, list[float]()
     with Session(settings) as session:
         samples = StoredSamples(lambda: rows, len(cores))
-        stage = judged_rows(session, session.fleet, samples.dataset(), ray.put(problems), "verify")
+        data, known = samples.dataset(), ray.put(problems)
+        stage = judged_rows(settings.verify, session.fleet, data, known, "verify")
         for _, verdict in stage:
             samples.judged()
             if verdict["outcome"] != "passed":

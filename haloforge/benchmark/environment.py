@@ -1,0 +1,41 @@
+"""Where a benchmark ran: versions and hardware."""
+
+import os
+import platform
+from pathlib import Path
+
+import ray
+
+from haloforge.benchmark.results import Environment, Hardware
+from haloforge.model.adapter import installed_versions
+
+_ACCELERATOR = "accelerator_type:"  # how Ray names the resource of a kind of GPU
+
+
+def environment() -> Environment:
+    """Of this process's machine and of the Ray that it is connected to."""
+    total = ray.cluster_resources()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Environment(
+        versions={"python": platform.python_version(), **installed_versions()},
+        hardware=Hardware(
+            cpu=_cpu(),
+            cores=os.cpu_count() or 1,
+            memory_gb=round(memory / 2**30, 1),
+            ray_nodes=sum(node["Alive"] for node in ray.nodes()),
+            ray_cpus=total.get("CPU", 0.0),
+            ray_gpus=total.get("GPU", 0.0),
+            accelerators=sorted(
+                name.removeprefix(_ACCELERATOR) for name in total if name.startswith(_ACCELERATOR)
+            ),
+        ),
+    )
+
+
+def _cpu() -> str:
+    """The model of the CPU as Linux names it; its architecture where it does not."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.machine()
