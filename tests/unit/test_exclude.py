@@ -14,7 +14,7 @@ from haloforge.model.bases import Base
 from haloforge.model.policy import Policy
 from haloforge.raft.cycle import _open
 from haloforge.report.progress import Report
-from tests.unit.test_benchmark import judged, result
+from tests.results import passing
 
 POLICY = Policy("toy", Base("toy", "toy", Path("toy"), "base"), None, "digest")
 
@@ -75,6 +75,6 @@ def test_the_number_is_printed_and_kept(tmp_path: Path, capsys: pytest.CaptureFi
     session = Session(settings(tmp_path))
     with pytest.raises(InputError, match="excluded: was 2, is now not set"):
         _open(session, POLICY, tmp_path / "run", fresh=False)
-    measured = result([judged(0, 0, "passed"), judged(0, 1, "passed")], count=1)
-    measured.settings["excluded"] = 2
-    assert "(2 left out)" in _title(measured)
+    measured = passing([2], 2)
+    told = measured.settings.model_copy(update={"excluded": 2})
+    assert "(2 left out)" in _title(measured.model_copy(update={"settings": told}))

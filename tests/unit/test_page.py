@@ -6,33 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from haloforge.benchmark.measure import Result
-from haloforge.benchmark.passk import estimate
+from haloforge.benchmark.results import Result
 from haloforge.report.page import write_page
+from tests.results import passing
 
-PROBLEMS = [f"p{i}" for i in range(10)]
 
-
-def result(name: str, values: list[float]) -> Result:
-    return Result(
-        model=name,
-        policy=name,
-        problems=10,
-        samples=5,
-        measures={"pass@1": estimate(values, PROBLEMS, 500, 0)},
-        values={"pass@1": dict(zip(PROBLEMS, values, strict=True))},
-        groups={problem: problem for problem in PROBLEMS},
-        shares={"no_code": 0.0, "trivial": 0.125},
-        outcomes={"passed": 1},
-        infra_errors=0,
-        samples_digest="d",
-        settings={
-            "prompts": "<b>mine</b>.jsonl",
-            "temperature": 0.3,
-            "seed": 0,
-            "resamples": 500,
-        },
-    )
+def result(name: str, right: list[int]) -> Result:
+    """Of each problem so many of five samples passed."""
+    found = passing(right, 5, name, settings={"benchmark.prompts": "<b>mine</b>.jsonl"})
+    return found.model_copy(update={"shares": {"no_code": 0.0, "trivial": 0.125}})
 
 
 @pytest.fixture
@@ -51,8 +33,8 @@ def run(tmp_path: Path) -> Path:
 
 def test_the_page_stands_alone_and_tells_the_measures(run: Path, tmp_path: Path) -> None:
     results = {
-        "base": result("base", [0.0] * 9 + [0.2]),
-        "raft": result("raft", [0.4] * 9 + [0.2]),
+        "base": result("base", [0] * 9 + [1]),
+        "raft": result("raft", [2] * 9 + [1]),
     }
     path = tmp_path / "report.html"
     write_page(path, run, results, {"sft": 75.0})

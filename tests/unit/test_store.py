@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from haloforge.errors import InfraError, InputError
@@ -14,6 +15,7 @@ from haloforge.store.shards import (
     in_order,
     lost_ids,
     read_judged,
+    working_seconds,
 )
 
 
@@ -48,6 +50,7 @@ def verdict(name: str) -> dict[str, object]:
         "run_ms": 1.0,
         "toolchain": "gcc",
         "sandbox_tier": "bubblewrap",
+        "raw_outcome": None,
     }
 
 
@@ -99,6 +102,31 @@ def test_a_new_verdict_takes_the_place_of_a_lost_one(tmp_path: Path) -> None:
         ("d", "passed"),
         ("e", "passed"),
     ]
+
+
+def test_verdicts_of_before_raw_outcomes_are_read(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    shard = tmp_path / "verdicts" / "000001.parquet"
+    pq.write_table(pq.read_table(shard).drop_columns(["raw_outcome"]), shard)
+    assert [row.verdict for row in read_judged(tmp_path)] == [verdict("a")]
+    assert lost_ids(tmp_path) == set()
+
+
+def test_a_raw_outcome_that_was_lost_is_judged_again(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path) as shards:
+        shards.add(sample("a"), verdict("a") | {"raw_outcome": "infra_error"})
+    assert lost_ids(tmp_path) == {"a"}
+
+
+def test_the_time_that_was_worked_is_kept_over_sittings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([100.0, 101.0, 104.5, 104.5, 200.0, 200.5, 202.0, 202.0])
+    monkeypatch.setattr("haloforge.store.shards.time.monotonic", lambda: next(clock))
+    write(tmp_path, "a")
+    assert working_seconds(tmp_path) == 4.5
+    write(tmp_path, "b")
+    assert working_seconds(tmp_path) == 6.5
 
 
 def test_an_error_in_the_block_keeps_what_was_added(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from haloforge import study as module
-from haloforge.benchmark.measure import Result
-from haloforge.benchmark.passk import estimate
+from haloforge.benchmark.results import Result
 from haloforge.config import Settings, load_settings
 from haloforge.errors import HaloforgeError, InputError
 from haloforge.store.run import write_atomic
 from haloforge.study import pool, study
+from tests.results import passing
 
 PROBLEMS = [f"p{i}" for i in range(20)]
 
@@ -45,29 +45,18 @@ def test_a_gain_on_many_problems_has_its_interval_above_zero() -> None:
     assert found.differences["raft_minus_base"]["pass@1"].low > 0
 
 
+def test_a_measure_that_older_seeds_lack_is_left_out() -> None:
+    records = [record(0, [0.2] * 20, [0.4] * 20), record(1, [0.2] * 20, [0.4] * 20)]
+    for row in records[1]["problems"].values():
+        row["values"]["base"]["run_rate"] = 0.5
+    assert set(pool(records, 500).models["base"]) == {"pass@1"}
+
+
 def test_seeds_of_different_problems_are_refused() -> None:
     other = record(1, [0.0] * 20, [0.0] * 20)
     del other["problems"]["p3"]
     with pytest.raises(InputError, match="different problems"):
         pool([record(0, [0.0] * 20, [0.0] * 20), other], 500)
-
-
-def result(value: float, infra_errors: int = 0) -> Result:
-    values = {"compile_rate": dict.fromkeys(PROBLEMS, value), "compile@1": {}}
-    return Result(
-        model="toy",
-        policy="toy",
-        problems=20,
-        samples=1,
-        measures={"compile_rate": estimate([value] * 20, PROBLEMS, 100, 0)},
-        values=values,
-        groups={name: name for name in PROBLEMS},
-        shares={"trivial": 0.0},
-        outcomes={},
-        infra_errors=infra_errors,
-        samples_digest="d",
-        settings={},
-    )
 
 
 @pytest.fixture
@@ -88,7 +77,7 @@ def test_a_seed_with_a_result_is_not_run_again(
         if ran == [0, 1]:
             raise KeyboardInterrupt  # stopped in the second seed
         write_atomic(Path(settings.output) / "summary.json", '{"trivial_rate": {"base": 0}}')
-        return {"base": result(0.5)}
+        return {"base": passing([1] * 20, 2)}
 
     monkeypatch.setattr(module, "pipeline", pipeline)
     with pytest.raises(KeyboardInterrupt):
@@ -107,7 +96,7 @@ def test_a_seed_with_a_result_is_not_run_again(
 def test_an_incomplete_run_gives_no_result(
     tmp_path: Path, runs: list[Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "pipeline", lambda settings: {"base": result(0.5, 2)})
+    monkeypatch.setattr(module, "pipeline", lambda settings: {"base": passing([1] * 20, 2, lost=2)})
     with pytest.raises(HaloforgeError, match="samples of base were lost"):
         study(runs, tmp_path / "results")
     assert not (tmp_path / "results").exists()
