@@ -11,7 +11,7 @@ from haloforge.errors import InputError
 
 Values = Mapping[str, Mapping[str, float]]
 # What is asked for, yet shapes no sample.
-_NO_CONDITION = {"prompts", "excluded", "k", "seed", "resamples"}
+_NO_CONDITION = {"prompts", "suite", "excluded", "k", "seed", "resamples"}
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,7 @@ def _unlike(result: Result, first: Result, reference: str) -> list[str]:
 def _conditions(result: Result) -> dict[str, Any]:
     return {
         "samples": result.samples,
+        "prompt_style": (result.settings.suite or {}).get("prompt_style"),
         **result.settings.model_dump(exclude=_NO_CONDITION),
         "sandbox_tier": ", ".join(result.sandbox_tiers) or None,
         "toolchains": ", ".join(result.toolchains) or None,

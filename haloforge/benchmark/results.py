@@ -49,12 +49,13 @@ class ProblemCounts(Row):
 
 
 class MeasureSettings(Row):
-    """What was asked for: the source of problems and how many were `excluded` from it, how samples
+    """What was asked for: the source of problems, the facts of the `suite` where it is one (its
+    version, licence and `prompt_style` among them), how many were `excluded` from it, how samples
     were drawn, and what the intervals resample."""
 
     prompts: str
     excluded: int = 0
-    prompt_style: str | None = None
+    suite: dict[str, Any] | None = None
     temperature: float
     top_p: float
     max_tokens: int

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from haloforge.benchmark.passk import Estimate, estimate
 from haloforge.benchmark.results import (
@@ -49,16 +50,17 @@ def score(
     judged: Sequence[Judged],
     settings: Settings,
     excluded: int = 0,
+    suite: dict[str, Any] | None = None,
 ) -> Result:
     """The measures of judged samples. Problems without tests count for compiling alone.
+    `excluded` and `suite` are told in the result's settings.
 
     Raises InfraError where no sample could be judged.
     """
     chosen = settings.benchmark
     verdicts = [row.verdict for row in judged]
     counts = count_samples(problems, judged, settings)
-    measures = estimates(counts, chosen.k, chosen.resamples, settings.seed)
-    if not measures:
+    if not any(problem.n for problem in counts.values()):
         raise InfraError("no sample could be judged; see the outcomes' diagnostics in verdicts/")
     lost = sum(map(is_lost, verdicts))
     return Result(
@@ -72,13 +74,14 @@ def score(
         samples=chosen.samples,
         settings=MeasureSettings(
             prompts=chosen.prompts,
+            suite=suite,
             excluded=excluded,
             k=list(chosen.k),
             seed=settings.seed,
             resamples=chosen.resamples,
             **benchmark_sampling(settings).model_dump(),
         ),
-        measures=measures,
+        measures=estimates(counts, chosen.k, chosen.resamples, settings.seed),
         breakdowns=breakdowns(counts, chosen.k, chosen.resamples, settings.seed),
         shares=_shares(problems, judged, settings),
         outcomes=_counted(verdicts, "outcome"),

@@ -6,7 +6,7 @@ from haloforge.benchmark.compare import differences
 from haloforge.benchmark.results import Result
 from haloforge.benchmark.scoring import score
 from haloforge.config import load_settings
-from haloforge.errors import InputError
+from haloforge.errors import InfraError, InputError
 from haloforge.report.tables import results_table
 from haloforge.schema import Problem
 from haloforge.store.shards import Judged
@@ -116,6 +116,11 @@ def test_raw_scores_stand_beside_the_others() -> None:
     assert found.measures["raw_pass@1"].mean == 0.5
     assert found.measures["raw_pass@1"].problems == 1
     assert (found.infra_errors, found.complete) == (1, False)
+
+
+def test_where_nothing_was_judged_there_is_no_result() -> None:
+    with pytest.raises(InfraError, match="no sample could be judged"):
+        result([judged(0, 0, "infra_error", raw="passed"), judged(0, 1, "infra_error")])
 
 
 def test_breakdowns_hold_every_measure_of_the_problems_that_name_it() -> None:

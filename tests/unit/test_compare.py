@@ -51,13 +51,15 @@ def test_other_problems_are_compared_on_those_in_common() -> None:
 def test_what_was_measured_otherwise_is_named() -> None:
     first = passing([1, 1], 2)
     settings = {"benchmark.temperature": 0.2, "verify.run_wall_s": 9}
-    second = passing([1, 1], 4, lost=2, settings=settings).model_copy(
-        update={"sandbox_tiers": {"rlimits": 8}, "toolchains": {"gcc 13": 8}}
-    )
+    second = passing([1, 1], 4, lost=2, settings=settings)
+    asked = second.settings.model_copy(update={"suite": {"prompt_style": "base"}})
+    changed = {"settings": asked, "sandbox_tiers": {"rlimits": 8}, "toolchains": {"gcc 13": 8}}
+    second = second.model_copy(update=changed)
     found = compare({"a": first, "b": second})
     assert found.warnings == [
         "b: INCOMPLETE, 2 samples lost to failures of ours",
         "b: samples is 4, that of a 2",
+        "b: prompt style is base, that of a None",
         "b: temperature is 0.2, that of a 0.7",
         "b: sandbox tier is rlimits, that of a bubblewrap",
         "b: toolchains is gcc 13, that of a gcc 12",
