@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from haloforge.benchmark.environment import environment
 from haloforge.benchmark.scoring import score
 from haloforge.config import load_settings
 from haloforge.rescore import plan, rescore
@@ -114,6 +115,9 @@ def test_a_benchmark_s_samples_scored_again_agree(tmp_path: Path) -> None:
     rescoring = plan(settings, folder, str(tmp_path / "problems.jsonl"), output)
     with Session(settings) as session:
         rescore(session, rescoring)
+        where = environment()
+    assert where.hardware.ray_cpus == 1
+    assert where.versions.keys() >= {"python", "haloforge", "ray"}
     before = list(read_judged(folder))
     verdicts = pq.read_table(output).to_pylist()
     told = ("sample_id", "outcome", "raw_outcome", "tests_passed", "reward")

@@ -54,7 +54,7 @@ def test_every_sample_is_judged_or_given_up_and_those_again_the_next_time(
     )
     policy: Any = None
     folder = tmp_path / "run"
-    sample_and_judge(session, policy, problems, 2, SAMPLING, "run", 1, folder, "toy")
+    sample_and_judge(session, policy, problems, 2, SAMPLING, "run", 1, folder, "toy", raw=True)
     judged = list(read_judged(folder))
     assert sorted((row.sample["problem_id"], row.sample["index"]) for row in judged) == [
         (f"p{n}", index) for n in range(6) for index in range(2)
@@ -62,6 +62,7 @@ def test_every_sample_is_judged_or_given_up_and_those_again_the_next_time(
     for row in judged:
         lost = row.sample["problem_id"] == "p3"
         assert row.verdict["outcome"] == ("infra_error" if lost else "passed")
+        assert row.verdict["raw_outcome"] == (None if lost else "passed")
         assert row.verdict["sample_id"] == row.sample["sample_id"]
 
     session.settings = own_settings(tmp_path / "mild.py", SCRIPTED)
