@@ -32,11 +32,12 @@ class Result:
     """One model on one set of problems.
 
     `measures` maps compile_rate (the mean over problems of the share of samples that compile),
-    compile@k and, where problems have tests, pass@k to estimates over problems; `values` holds
-    what each problem gave, and `groups` which problems are variants of one. `shares` are fractions
-    of the judged samples that had no code, were cut off at the token limit, timed out, or were
+    compile@k and, where problems have tests, pass@k to estimates over problems; `values` holds what
+    each problem gave, and `groups` which problems are variants of one. `shares` are fractions of
+    the judged samples that had no code, were cut off at the token limit, timed out, or were
     trivial. `infra_errors` counts samples lost to failures of ours: they are left out, and make the
-    result incomplete. `samples_digest` changes with any sample's identity or text.
+    result incomplete. `sandbox_tiers` counts verdicts by the sandbox that they were made in.
+    `samples_digest` changes with any sample's identity or text.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Result:
     groups: dict[str, str] = field(repr=False)
     shares: dict[str, float]
     outcomes: dict[str, int]
+    sandbox_tiers: dict[str, int]
     infra_errors: int
     samples_digest: str
     settings: dict[str, Any] = field(repr=False)
@@ -123,10 +125,12 @@ def score(
     by_id = {problem.problem_id: problem for problem in problems}
     counts = {problem.problem_id: _Counts() for problem in problems}
     outcomes: Counter[str] = Counter()
+    tiers: Counter[str] = Counter()
     shares: Counter[str] = Counter(dict.fromkeys(SHARES, 0))
     for row in judged:
         outcome = row.verdict["outcome"]
         outcomes[outcome] += 1
+        tiers[row.verdict["sandbox_tier"]] += 1
         if outcome == Outcome.INFRA_ERROR:
             continue
         problem = by_id[row.verdict["problem_id"]]
@@ -173,6 +177,7 @@ def score(
         groups=groups,
         shares={name: count / number for name, count in shares.items()},
         outcomes=dict(outcomes),
+        sandbox_tiers=dict(tiers),
         infra_errors=outcomes[Outcome.INFRA_ERROR],
         samples_digest=digest(
             *sorted(f"{row.sample['sample_id']} {row.sample['completion']}" for row in judged)

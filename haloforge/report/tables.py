@@ -27,7 +27,8 @@ def results_table(results: Mapping[str, Result]) -> str:
             f"{count} {outcome}" for outcome, count in sorted(result.outcomes.items())
         )
         shares = ", ".join(f"{share:.0%} {what}" for what, share in result.shares.items())
-        lines.append(f"{name}: {outcomes}; of them {shares}")
+        tiers = ", ".join(sorted(result.sandbox_tiers))
+        lines.append(f"{name}: {outcomes}; of them {shares}; sandbox {tiers}")
         if not result.complete:
             lines.append(
                 f"{name}: INCOMPLETE, {result.infra_errors} samples lost to failures of ours"

@@ -35,7 +35,7 @@ def judged(problem: int, index: int, outcome: str, text: str = READS, end: str =
     compiled = outcome not in ("no_code", "compile_error", "infra_error")
     return Judged(
         {**identity, "completion": text, "finish_reason": end},
-        {**identity, "outcome": outcome, "compiled": compiled},
+        {**identity, "outcome": outcome, "compiled": compiled, "sandbox_tier": "landlock"},
     )
 
 
@@ -58,6 +58,7 @@ def test_measures_keep_compiling_and_passing_apart() -> None:
     ]
     found = result(rows)
     assert found.measures["compile_rate"].mean == 0.75
+    assert found.sandbox_tiers == {"landlock": 4}
     assert found.measures["pass@1"].mean == 0.25
     assert found.measures["pass@2"].mean == 0.5
     assert found.values["pass@1"] == {"p0": 0.5, "p1": 0.0}

@@ -24,6 +24,7 @@ def result(name: str, values: list[float]) -> Result:
         groups={problem: problem for problem in PROBLEMS},
         shares={"no_code": 0.0, "trivial": 0.125},
         outcomes={"passed": 1},
+        sandbox_tiers={"bubblewrap": 50},
         infra_errors=0,
         samples_digest="d",
         settings={
@@ -66,6 +67,7 @@ def test_the_page_stands_alone_and_tells_the_measures(run: Path, tmp_path: Path)
     assert "38.0%" in page
     assert "+36.0 [" in page
     assert "12.5%" in page
+    assert "bubblewrap" in page
     assert "1 min 15 s" in page
     assert "<b>mine" not in page
     again = tmp_path / "again.html"

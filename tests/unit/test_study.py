@@ -64,6 +64,7 @@ def result(value: float, infra_errors: int = 0) -> Result:
         groups={name: name for name in PROBLEMS},
         shares={"trivial": 0.0},
         outcomes={},
+        sandbox_tiers={"bubblewrap": 50},
         infra_errors=infra_errors,
         samples_digest="d",
         settings={},
