@@ -14,7 +14,8 @@ from haloforge.store.shards import Judged
 class Selection:
     """The kept samples, and counts of how all samples fared.
 
-    `dropped` counts by the rule that dropped a sample, `kept_outcomes` the kept ones by outcome.
+    `dropped` counts by the rule that dropped a sample, `kept_outcomes` the kept ones by outcome,
+    `sandbox_tiers` all by the sandbox that they were judged in.
     """
 
     kept: list[Judged]
@@ -23,6 +24,7 @@ class Selection:
     dropped: dict[str, int]
     outcomes: dict[str, int]
     kept_outcomes: dict[str, int]
+    sandbox_tiers: dict[str, int]
     mean_reward: float
 
     def summary(self) -> dict[str, Any]:
@@ -36,6 +38,7 @@ class Selection:
             "share_kept": len(self.kept) / max(1, self.samples),
             "kept_outcomes": self.kept_outcomes,
             "dropped": self.dropped,
+            "sandbox_tiers": self.sandbox_tiers,
         }
 
 
@@ -49,12 +52,14 @@ def select(judged: Iterable[Judged], threshold: float, keep_top: float, seed: in
     """
     dropped: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
+    tiers: Counter[str] = Counter()
     rewards: list[float] = []
     above = 0
     by_problem: dict[str, dict[str, Judged]] = {}
     for row in judged:
         outcome, reward = row.verdict["outcome"], row.verdict["reward"]
         outcomes[outcome] += 1
+        tiers[row.verdict["sandbox_tier"]] += 1
         if outcome == Outcome.INFRA_ERROR:
             dropped["infra_error"] += 1
             continue
@@ -90,5 +95,6 @@ def select(judged: Iterable[Judged], threshold: float, keep_top: float, seed: in
         dropped={rule: count for rule, count in sorted(dropped.items()) if count},
         outcomes=dict(sorted(outcomes.items())),
         kept_outcomes=dict(sorted(Counter(row.verdict["outcome"] for row in kept).items())),
+        sandbox_tiers=dict(sorted(tiers.items())),
         mean_reward=sum(rewards) / max(1, len(rewards)),
     )

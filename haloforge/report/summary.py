@@ -39,6 +39,7 @@ def summarize(results: Mapping[str, Result], seed: int) -> dict[str, Any]:
         "trivial_rate": {name: result.shares["trivial"] for name, result in results.items()},
         "shares": {name: result.shares for name, result in results.items()},
         "outcomes": {name: result.outcomes for name, result in results.items()},
+        "sandbox_tiers": {name: result.sandbox_tiers for name, result in results.items()},
         "infra_errors": {name: result.infra_errors for name, result in results.items()},
         "problems": {name: result.problems for name, result in results.items()},
         "samples": {name: result.samples for name, result in results.items()},

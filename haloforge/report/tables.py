@@ -87,7 +87,8 @@ def _facts(results: Mapping[str, Result]) -> list[str]:
             f"{count} {outcome}" for outcome, count in sorted(result.outcomes.items())
         )
         shares = ", ".join(f"{share:.0%} {what}" for what, share in result.shares.items())
-        lines.append(f"{name}: {outcomes}; of them {shares}")
+        tiers = ", ".join(sorted(result.sandbox_tiers))
+        lines.append(f"{name}: {outcomes}; of them {shares}; sandbox {tiers}")
         if not result.complete:
             lines.append(
                 f"{name}: INCOMPLETE, {result.infra_errors} samples lost to failures of ours"

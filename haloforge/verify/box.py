@@ -262,7 +262,8 @@ class Box:
         near = max_rss >= NEAR_LIMIT * self.limits.memory_mb * MIB
         out_of_memory = bool(code) and (near or bool(OUT_OF_MEMORY.search(stderr)))
         cpu_ms = status.get("cpu_ms", 0.0)
-        by_kernel = code == -signal.SIGKILL and cpu_ms >= kernel_cpu_s(self.limits) * 1000
+        # The clock of the kernel's limit is not quite that of what a process is told to have used.
+        by_kernel = code == -signal.SIGKILL and cpu_ms >= 900 * kernel_cpu_s(self.limits)
         return RunResult(
             exit_code=code if code is not None and code >= 0 else None,
             signal=-code if code is not None and code < 0 else None,

@@ -197,11 +197,7 @@ TOOLCHAINS = (
         tags=frozenset({"java"}),
         source="Main.java",
         compile=_build(JAVA_BUILD),
-        # Without an arena for each, there is room for more threads with such large stacks.
-        run=(
-            *("/usr/bin/env", "MALLOC_ARENA_MAX=1"),
-            *("java", *JVM, "-XmxMEMORY_MBm", "-Xss64m", "-jar", "program"),
-        ),
+        run=("java", *JVM, "-XmxMEMORY_MBm", "-Xss64m", "-jar", "program"),
         version=("java", "--version"),
         warning=b"warning: ",
         package="default-jdk-headless",

@@ -108,6 +108,8 @@ class Verifier:
         if text is None or (answer is not None and answer.code.rstrip() == text.rstrip()):
             return judgement.outcome.value
         wanted = default_language(self.settings.verifier, problem.language)
+        if not self.own and wanted not in (None, "javascript") and text.lstrip().startswith("```"):
+            return Outcome.COMPILE_ERROR.value  # no program of the others begins so
         return self._try(as_it_stands(text, wanted), problem)[1].outcome.value
 
     def _try(self, answer: Extracted | None, problem: Problem) -> tuple[str, Judgement]:

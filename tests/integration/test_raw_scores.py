@@ -31,6 +31,7 @@ ANSWERS = {
     "fenced": (f"```python\n{RIGHT}\n```", "passed", "compile_error"),
     "as it stands": (f"{RIGHT}\n\n", "passed", "passed"),
     "no line end": (RIGHT, "passed", "passed"),
+    "fenced after prose": (f"Add:\n```python\n{RIGHT}\n```", "passed", "compile_error"),
     "after prose": (f"Here is the program:\n\n{RIGHT}\n", "passed", "compile_error"),
     "wrong": ("print(4)\n", "wrong_answer", "wrong_answer"),
     "fenced in comments": (f'"""\n```python\n{RIGHT}\n```\n"""\n{RIGHT}', "passed", "passed"),
@@ -70,8 +71,10 @@ def test_what_is_the_same_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(judge, "_judge", counting)
     verdict(judge, completion=ANSWERS["no line end"][0])
     assert ran == [f"{RIGHT}\n"]
-    verdict(judge, completion=ANSWERS["fenced"][0])
+    verdict(judge, completion=ANSWERS["fenced after prose"][0])
     assert len(ran) == 3
+    verdict(judge, completion=ANSWERS["fenced"][0])
+    assert len(ran) == 4, "no program begins with a fence"
 
 
 def test_it_is_not_unless_asked_for() -> None:
@@ -88,7 +91,7 @@ def test_a_failure_of_ours_on_the_raw_text_alone_is_told(monkeypatch: pytest.Mon
         return real(answer, problem)
 
     monkeypatch.setattr(judge, "_judge", failing)
-    found = verdict(judge, completion=ANSWERS["fenced"][0])
+    found = verdict(judge, completion=ANSWERS["fenced after prose"][0])
     assert (found["outcome"], found["raw_outcome"]) == ("passed", "infra_error")
 
 

@@ -13,7 +13,7 @@ from tests.attacking import verdict
 
 SETTINGS = VerifySettings(compile_wall_s=60, run_wall_s=20, cache=False)
 CPP = "#include <cstdio>\n#include <iostream>\n{}using namespace std;\nint main() {{ {} }}\n"
-THREADS = "#include <atomic>\n#include <thread>\n#include <vector>\n"
+THREADS = "#include <atomic>\n#include <thread>\n#include <unistd.h>\n#include <vector>\n"
 
 
 class Right(NamedTuple):
@@ -49,6 +49,14 @@ PROGRAMS = {
         "atomic<long> sum{0}; vector<thread> pool; for (int t = 0; t < 8; t++)"
         " pool.emplace_back([&sum, t] { sum += t; }); for (auto &t : pool) t.join(); cout << sum;",
         "28\n",
+        head=THREADS,
+    ),
+    "threads beside a large static array": cpp(
+        "static int big[75 << 20]; for (int i = 0; i < 75 << 20; i += 1024) big[i] = 1;"
+        " atomic<int> up{0}; vector<thread> pool; for (int t = 0; t < 24; t++) {"
+        " pool.emplace_back([&up] { delete new string(99, up++); while (up < 24) usleep(99); });"
+        " while (up <= t) usleep(99); } for (auto &t : pool) t.join(); cout << up + big[1024];",
+        "25\n",
         head=THREADS,
     ),
     "deep recursion": cpp(

@@ -18,7 +18,7 @@ def judged(
         "finish_reason": finish,
     }
     verdict = {"sample_id": name, "problem_id": problem, "outcome": outcome, "reward": reward}
-    return Judged(sample, verdict)
+    return Judged(sample, {**verdict, "sandbox_tier": "bubblewrap"})
 
 
 def test_the_best_half_of_each_problem_rounded_up() -> None:
@@ -37,6 +37,7 @@ def test_equal_answers_count_once_and_cut_answers_never() -> None:
     selection = select(rows, 0.5, 1.0, 0)
     assert [r.sample["index"] for r in selection.kept] == [0]
     assert selection.dropped == {"cut_off": 1, "duplicate": 2}
+    assert selection.summary()["sandbox_tiers"] == {"bubblewrap": 4}
 
 
 def test_failures_of_ours_are_neither_kept_nor_counted_as_zero() -> None:
