@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from haloforge.benchmark.passk import Estimate, estimate, pass_at_k
+from haloforge.benchmark.problems import problems_to_measure
 from haloforge.config import Settings, save_settings
-from haloforge.data.problems import choose_problems, prompts_digest
+from haloforge.data.problems import prompts_digest
 from haloforge.errors import InfraError
 from haloforge.model.adapter import installed_versions
 from haloforge.model.card import add_results
 from haloforge.model.policy import Policy
 from haloforge.rollout.settings import Sampling, sampling_of
 from haloforge.sampling import sample_and_judge
-from haloforge.schema import CODE_JUDGES, Outcome, Problem, digest
+from haloforge.schema import TEST_CODE_JUDGES, Outcome, Problem, digest
 from haloforge.session import Session
 from haloforge.store.run import Identity, identity_of, open_run, write_atomic
 from haloforge.store.shards import Judged, read_judged
@@ -67,14 +68,21 @@ class _Counts:
     passed: int = 0
 
 
-def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = False) -> Result:
+def benchmark(
+    session: Session,
+    policy: Policy,
+    output: Path,
+    fresh: bool = False,
+    settings: Settings | None = None,
+) -> Result:
     """Measures `policy` on `benchmark.prompts` and writes samples and `results.json` to `output`.
 
-    Raises what `sample_and_judge` raises, and InputError where `output` holds another run.
+    `settings` are the session's but for those of the benchmark, where they are given. Raises what
+    `sample_and_judge` raises, and InputError where `output` holds another run.
     """
-    settings = session.settings
+    settings = settings or session.settings
     chosen = settings.benchmark
-    problems, excluded = choose_problems(chosen, settings.language)
+    problems, excluded, suite = problems_to_measure(settings, session.chats_with(policy))
     sampling = benchmark_sampling(settings)
     identity: Identity = {
         "what": "benchmark",
@@ -90,11 +98,17 @@ def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = Fals
     if excluded:
         identity["excluded"] = excluded
         session.report.say(f"{title}: {excluded} problems left out, as {chosen.exclude} says")
+    if suite:
+        session.report.say(
+            f"{title}: {suite['title']} ({suite['version']}; {suite['licence']}), "
+            f"{len(problems)} problems, prompt style {suite['prompt_style']}"
+        )
     run = open_run(output, identity, fresh)
     save_settings(settings, output)
     sample_and_judge(session, policy, problems, chosen.samples, sampling, run, 0, output, title)
     result = score(policy, problems, list(read_judged(output)), settings)
     result.settings["excluded"] = excluded
+    result.settings["suite"] = suite
     write_atomic(output / "results.json", json.dumps(_as_json(result), indent=2) + "\n")
     if policy.adapter is not None:
         add_results(policy.adapter, _title(result), {m: str(e) for m, e in result.measures.items()})
@@ -106,6 +120,12 @@ def default_output(policy: Policy) -> Path:
     if policy.adapter is not None:
         return policy.adapter.with_name(f"{policy.adapter.name}_benchmark")
     return Path("models") / "benchmark" / policy.base.public_id.replace("/", "--")
+
+
+def suites_output(policy: Policy) -> Path:
+    """The folder beside the model that holds a folder for each suite."""
+    output = default_output(policy)
+    return output.with_name(f"{output.name.removesuffix('_benchmark')}_suites")
 
 
 def benchmark_sampling(settings: Settings) -> Sampling:
@@ -188,7 +208,7 @@ def score(
 
 def _is_trivial(row: Judged, problem: Problem, settings: Settings) -> bool:
     """Whether a sample that did not pass could have passed no test of `problem`."""
-    if problem.judge in CODE_JUDGES or settings.verify.own():
+    if problem.judge in TEST_CODE_JUDGES or settings.verify.own():
         return False  # what is judged so need neither read nor print
     verifier = settings.verify.verifier
     answer = extract(row.sample["completion"], default_language(verifier, problem.language))

@@ -9,6 +9,8 @@ from typing import Any
 from haloforge.rollout.engine import FENCE_LINE, Completion, EngineSpec, Prompt, block_is_open
 from haloforge.rollout.settings import Sampling
 
+DECODED_BEFORE = 8  # tokens
+
 
 @dataclass
 class _Request:
@@ -94,7 +96,7 @@ class TransformersEngine:
             logprobs = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
         return [
             self._completion(
-                batch[i].prompt.answer_start,
+                batch[i].prompt,
                 row.tolist(),
                 logprobs[i].tolist() if logprobs is not None else None,
                 sampling,
@@ -103,20 +105,33 @@ class TransformersEngine:
         ]
 
     def _completion(
-        self, start: str, tokens: list[int], logprobs: list[float] | None, sampling: Sampling
+        self, prompt: Prompt, tokens: list[int], logprobs: list[float] | None, sampling: Sampling
     ) -> Completion:
         stops = set(self._spec.stop_token_ids)
         length = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
         ended = length < len(tokens)
-        text = start + self._tokenizer.decode(tokens[:length], skip_special_tokens=True)
-        if sampling.stop_at_fence and (cut := _closing_fence(text)) is not None:
-            text, ended = text[:cut], True
+        written = self._decode(prompt.token_ids, tokens[:length])
+        if cuts := [cut for stop in prompt.stop or () if (cut := written.find(stop)) >= 0]:
+            written, ended = written[: min(cuts)], True
+        text = prompt.answer_start + written
+        fence = _closing_fence(text) if sampling.stop_at_fence and prompt.stop is None else None
+        if fence is not None:
+            text, ended = text[:fence], True
         return Completion(
             text,
             length + ended,
             "stop" if ended else "length",
             sum(logprobs[: length + ended]) if logprobs is not None else None,
         )
+
+    def _decode(self, before: list[int], tokens: list[int]) -> str:
+        """The text of `tokens` where they follow `before`: alone, some tokenizers would drop the
+        space that they begin with."""
+        head, text = (
+            self._tokenizer.decode(ids, skip_special_tokens=True)
+            for ids in (before[-DECODED_BEFORE:], before[-DECODED_BEFORE:] + tokens)
+        )
+        return str(text).removeprefix(head)
 
     async def load_weights(self, folder: Path) -> None:
         """Loads the model in `folder` in place of the one in memory."""

@@ -145,6 +145,8 @@ class Verifier:
         answer = self._answer(sample, problem)
         if answer is None:
             return "", Judgement(Outcome.NO_CODE)
+        if problem.prelude:
+            answer = replace(answer, code=problem.prelude + answer.code)
         if own := self.own:
             return own.name, self._cached(
                 answer,
@@ -194,9 +196,13 @@ class Verifier:
         """The sample's code; None where it has none. A verifier of the user's own takes any block
         where the problem is in a language that is none of ours."""
         wanted = default_language(self.settings.verifier, problem.language)
+        code: str
         if sample.get("code") is not None:
-            code: str = sample["code"]
+            code = sample["code"]
             return Extracted(code, wanted or guess_language(code)) if code.strip() else None
+        if problem.prefix is not None:
+            code = sample["completion"]
+            return Extracted(code, wanted) if code.strip() else None
         if self.own and problem.language and not language_of(problem.language):
             return last_block(sample["completion"])
         answer = extract(sample["completion"], wanted)
