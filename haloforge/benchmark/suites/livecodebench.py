@@ -125,6 +125,9 @@ def _tests(row: Row) -> list[dict[str, str]]:
         raise InputError(f"{row.place}: tests that cannot be read ({error})") from None
 
 
+BROKEN_PICKLE = (pickle.UnpicklingError, EOFError, IndexError, KeyError, AttributeError)
+
+
 class _TextOnly(pickle.Unpickler):
     """Unpickles plain data alone: no name is looked up, and so nothing of a pickle's runs."""
 
@@ -148,7 +151,7 @@ def _unpickled(text: str) -> list[dict[str, str]]:
     try:
         packed = zlib.decompress(base64.b64decode(text))
         found = _TextOnly(io.BytesIO(packed)).load()
-    except (binascii.Error, zlib.error, pickle.UnpicklingError, EOFError) as error:
+    except (binascii.Error, zlib.error, *BROKEN_PICKLE) as error:
         raise ValueError(f"neither JSON nor packed JSON: {error}") from None
     if not isinstance(found, str):
         raise ValueError(f"a pickle of {type(found).__name__}, not of text")

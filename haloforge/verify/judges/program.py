@@ -72,8 +72,9 @@ def judge_program(
     files = {toolchain.program: built.program}
     result = sandbox.run(command, files, b"", limits, toolchain.executable)
     failed = failure(result)
-    told = FAILED_TEST.search(result.stderr) or FAILED_TEST.search(result.stdout)
-    if failed and failed[0] is Outcome.RUNTIME_ERROR and told:
+    told = result.stdout + result.stderr
+    asserted = FAILED_TEST.search(told) and b"\npanic: " not in told
+    if failed and failed[0] is Outcome.RUNTIME_ERROR and asserted:
         failed = Outcome.WRONG_ANSWER, failed[1]
     if failed is None and number.encode() not in result.stdout:
         failed = Outcome.RUNTIME_ERROR, "ended before its tests did"
