@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,19 +110,20 @@ class TransformersEngine:
     ) -> Completion:
         stops = set(self._spec.stop_token_ids)
         length = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
+        number = min(length + 1, len(tokens))  # with the token that ended it
         ended = length < len(tokens)
         written = self._decode(prompt.token_ids, tokens[:length])
-        if cuts := [cut for stop in prompt.stop or () if (cut := written.find(stop)) >= 0]:
-            written, ended = written[: min(cuts)], True
-        text = prompt.answer_start + written
-        fence = _closing_fence(text) if sampling.stop_at_fence and prompt.stop is None else None
-        if fence is not None:
-            text, ended = text[:fence], True
+        if (end := _end(prompt, written, sampling)) is not None:
+            kept, read = end
+            number = bisect_left(
+                range(length), read, key=lambda n: len(self._decode(prompt.token_ids, tokens[:n]))
+            )
+            written, ended = written[:kept], True
         return Completion(
-            text,
-            length + ended,
+            prompt.answer_start + written,
+            number,
             "stop" if ended else "length",
-            sum(logprobs[: length + ended]) if logprobs is not None else None,
+            sum(logprobs[:number]) if logprobs is not None else None,
         )
 
     def _decode(self, before: list[int], tokens: list[int]) -> str:
@@ -141,6 +143,17 @@ class TransformersEngine:
     async def stop(self) -> None:
         if self._worker is not None:
             self._worker.cancel()
+
+
+def _end(prompt: Prompt, written: str, sampling: Sampling) -> tuple[int, int] | None:
+    """How much of `written` belongs to the answer where a string ends it, and how much had to be
+    written to see that, in characters; None where none does."""
+    if prompt.stop is not None:
+        found = [(cut, cut + len(s)) for s in prompt.stop if (cut := written.find(s)) >= 0]
+        return min(found, default=None)
+    start = prompt.answer_start
+    fence = _closing_fence(start + written) if sampling.stop_at_fence else None
+    return None if fence is None else (fence - len(start), fence - len(start))
 
 
 def _closing_fence(text: str) -> int | None:

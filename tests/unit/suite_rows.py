@@ -8,14 +8,14 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-HUMANEVAL = {
+HUMANEVAL: dict[str, Any] = {
     "task_id": "HumanEval/0",
     "prompt": 'def twice(n: int) -> int:\n    """ Twice n.\n    """\n',
     "entry_point": "twice",
     "canonical_solution": "    return 2 * n\n",
     "test": "\n\ndef check(candidate):\n    assert candidate(2) == 4\n",
 }
-HUMANEVAL_PLUS = {
+HUMANEVAL_PLUS: dict[str, Any] = {
     "task_id": "HumanEval/0",
     "prompt": "\n" + HUMANEVAL["prompt"],
     "entry_point": "twice",
@@ -25,7 +25,7 @@ HUMANEVAL_PLUS = {
     "plus_input": [[-1], [10**20]],
     "atol": 0,
 }
-MBPP_PLUS = {
+MBPP_PLUS: dict[str, Any] = {
     "task_id": "Mbpp/2",
     "prompt": '"""\nWrite a function to find what two tuples share.\n'
     'assert set(similar_elements((1, 2),(2, 3))) == set((2,))\n"""\n',

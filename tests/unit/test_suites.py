@@ -45,10 +45,12 @@ def one(name: str, folder: Path, chat: bool = True) -> Problem:
 
 def test_humaneval_is_at_hand_and_of_its_version() -> None:
     chat, base = measured("humaneval"), measured("humaneval", chat=False)
+    asked: Problem = chat.problems[0]
+    continued: Problem = base.problems[0]
     assert len(chat.problems) == len(base.problems) == 164
     assert chat.suite["sha256"] == SUITES["humaneval"].sha256
     assert (chat.suite["prompt_style"], base.suite["prompt_style"]) == ("instruct", "base")
-    asked, continued = chat.problems[0], base.problems[0]
+    assert asked.prompt is not None and continued.prefix is not None
     assert continued.prefix.startswith("from typing import List\n\n\ndef has_close_elements(")
     assert answer_start(continued) == continued.prefix
     assert continued.stop == ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]
