@@ -153,3 +153,94 @@ def test_livecodebench(data: Path) -> None:
         f"```python\n{head}return {code}\n```" for code in ("(b, sum(a))", '["x", 3]')
     )
     assert outcomes(method, tuple_of, fixed) == ["passed", "wrong_answer"]
+
+
+# What EvalPlus accepts of a function beside an equal answer: its solution, an input, and answers
+# that pass and that do not.
+ORACLES = [
+    ("find_zero", "xs", "return -1.0", [[1, 1]], ["return -1.0", "return -1.00001"], ["return 0"]),
+    ("are_equivalent", "a, b", "return True", [1, 2], ["return 'x'"], []),
+    ("sum_div", "n", "return n - 1", [9], ["return 8", "return 0"], ["return 9"]),
+    ("surface_Area", "b, h", "return 33", [3, 4], ["return 33", "return 35"], ["return 34"]),
+    (
+        "digit_distance_nums",
+        "a, b",
+        "return 1",
+        [23, 156],
+        ["return 1", "return 7"],
+        ["return 8"],
+    ),
+    (
+        "check_str",
+        "s",
+        "import re; return re.match('a', s)",
+        ["abc"],
+        ["import re; return re.search('b', s)", "return True"],
+        ["return None", "return False"],
+    ),
+    ("Diff", "a, b", "return [1, 2]", [[1], [2]], ["return (2, 1, 1)"], ["return [1]"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "solution", "given", "right", "wrong"), ORACLES, ids=lambda v: str(v)[:9]
+)
+def test_the_exceptions_of_evalplus(
+    data: Path,
+    name: str,
+    parameters: str,
+    solution: str,
+    given: list[Any],
+    right: list[str],
+    wrong: list[str],
+) -> None:
+    head = f"def {name}({parameters}):\n    "
+    row = {
+        **rows.MBPP_PLUS,
+        "task_id": "Mbpp/1",
+        "entry_point": name,
+        "canonical_solution": head + solution,
+        "base_input": [given],
+        "plus_input": [],
+        "atol": 1e-4 if name == "find_zero" else 0,
+    }
+    rows.write(data / "MbppPlus.jsonl", row)
+    [problem] = problems_of("mbpp-plus", "base", data)
+    assert outcomes(problem, *(head + body for body in right)) == ["passed"] * len(right)
+    assert outcomes(problem, *(head + body for body in wrong)) == ["wrong_answer"] * len(wrong)
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "typed"),
+    [
+        (116, [[1, 2]], "[(1, 2)]"),
+        (63, [[[1, 2], [3]]], "[[(1, 2), (3,)]]"),
+        (75, [[[1], [2]], 3], "[[(1,), (2,)], 3]"),
+        (106, [[1], [2]], "[[1], (2,)]"),
+        (115, [[[1], []]], "[[{1}, {}]]"),
+        (124, ["1", "2j"], "[1.0, 2j]"),
+        (250, [[1], 2], "[(1,), 2]"),
+        (259, [[[1]], [[2]]], "[((1,),), ((2,),)]"),
+        (278, [[1, [2]]], "[(1, (2,))]"),
+        (307, [[1], 2, 3], "[(1,), 2, 3]"),
+        (722, [{"a": [1]}, 2], "[{'a': (1,)}, 2]"),
+        (252, ["1j"], "[1j]"),
+        (580, [[1, [2, [3]]]], "[(1, (2, (3,)))]"),
+        (1, [[1, 2]], "[[1, 2]]"),
+    ],
+)
+def test_inputs_of_mbpp_plus_have_the_types_that_json_has_not(
+    data: Path, task: int, given: list[Any], typed: str
+) -> None:
+    solution = f"def f(*given):\n    assert list(given) == {typed}, given\n    return repr(given)\n"
+    row = {
+        **rows.MBPP_PLUS,
+        "task_id": f"Mbpp/{task}",
+        "entry_point": "f",
+        "canonical_solution": solution,
+        "base_input": [given],
+        "plus_input": [],
+    }
+    rows.write(data / "MbppPlus.jsonl", row)
+    [problem] = problems_of("mbpp-plus", "base", data)
+    assert outcomes(problem, solution) == ["passed"]
