@@ -3,8 +3,10 @@
 import os
 from collections.abc import Iterable, Sequence
 
+from haloforge.benchmark.problems import problems_to_measure, read_source
+from haloforge.benchmark.suites import PREFIX, suite_named
 from haloforge.config import Settings
-from haloforge.data.problems import choose_problems, read_problems
+from haloforge.data.problems import choose_problems
 from haloforge.data.sft import read_sft
 from haloforge.errors import InputError
 from haloforge.model.bases import check_name
@@ -24,7 +26,14 @@ def check_raft(settings: Settings) -> None:
     for name in (settings.raft.checkpoint, settings.model):
         if name is not None:
             check_name(name)
-    check_problems(settings, choose_problems(settings.raft, settings.language).problems)
+    problems = choose_problems(settings.raft, settings.language).problems
+    for problem in problems:
+        if problem.prefix is not None:
+            raise InputError(
+                f"problem '{problem.problem_id}': RAFT trains on conversations, give 'prompt' or "
+                "'messages' and no 'prefix'"
+            )
+    check_problems(settings, problems)
 
 
 def check_benchmark(settings: Settings, models: Sequence[str] = ()) -> None:
@@ -40,7 +49,22 @@ def check_benchmark(settings: Settings, models: Sequence[str] = ()) -> None:
                 f"k={k} cannot be estimated from {chosen.samples} samples a problem: "
                 "raise --samples or lower --k"
             )
-    check_problems(settings, choose_problems(chosen, settings.language).problems)
+    check_problems(settings, problems_to_measure(settings).problems)
+
+
+def check_suites(
+    settings: Settings, names: Sequence[str], models: Sequence[str] = ()
+) -> dict[str, Settings]:
+    """The settings to measure each suite by, by name. Raises InputError for an unknown one, and for
+    what `benchmark run` could not use."""
+    chosen = {}
+    for name in dict.fromkeys(name.strip() for name in names):
+        prompts = PREFIX + suite_named(name).name
+        benchmark = settings.benchmark.model_copy(update={"prompts": prompts})
+        chosen[name] = settings.model_copy(update={"benchmark": benchmark})
+    for of_suite in chosen.values():
+        check_benchmark(of_suite, models)
+    return chosen
 
 
 def check_pipeline(settings: Settings) -> None:
@@ -50,7 +74,7 @@ def check_pipeline(settings: Settings) -> None:
     check_benchmark(settings)
 
     def groups(source: str) -> dict[str, str]:
-        problems = read_problems(source, settings.language)
+        problems = read_source(source, settings)
         return {problem.group or problem.problem_id: problem.problem_id for problem in problems}
 
     trained = groups(settings.raft.prompts)

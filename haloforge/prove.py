@@ -6,9 +6,9 @@ from pathlib import Path
 
 import ray
 
+from haloforge.benchmark.problems import read_source
 from haloforge.config import Settings
 from haloforge.data.jsonl import write_jsonl
-from haloforge.data.problems import read_problems
 from haloforge.errors import InputError
 from haloforge.preflight import check_problems
 from haloforge.sampling import judged_rows
@@ -42,7 +42,7 @@ def plan_proof(
 
     `fresh` sets an old output aside. Raises InputError for what is wrong with them, before Ray.
     """
-    problems = [p for p in read_problems(source, settings.language) if p.reference]
+    problems = [p for p in read_source(source, settings) if p.reference]
     if not problems:
         raise InputError(f"{source}: no problem has a 'reference'")
     settings = settings.model_copy(update={"verify": reference_settings(settings.verify)})

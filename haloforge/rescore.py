@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
+from haloforge.benchmark.problems import read_source
 from haloforge.config import Settings
-from haloforge.data.problems import prompts_digest, read_problems
+from haloforge.data.problems import prompts_digest
 from haloforge.data.samples import Survey, read_samples, survey
 from haloforge.errors import InfraError, InputError
 from haloforge.placement import Fleet
@@ -64,14 +65,14 @@ def plan(
 ) -> Rescoring:
     """Checks all that can be wrong with `source` and `output` before Ray starts.
 
-    `problems` is a source of problems, as for `read_problems`. `fresh` sets an old output aside.
+    `problems` is a source of problems, as for `read_source`. `fresh` sets an old output aside.
     Raises InputError naming file, row and field, or how an existing output differs.
     """
     if output.suffix != ".parquet":
         raise InputError(f"{output}: verdicts are written as Parquet; name a .parquet file")
     known = None
     if problems is not None:
-        known = {p.problem_id: p for p in read_problems(problems, settings.language)}
+        known = {p.problem_id: p for p in read_source(problems, settings)}
     found = survey(source, known)
     looked_at = [*(known or {}).values(), *found.kinds.values()]
     check_problems(settings, looked_at)

@@ -9,7 +9,7 @@ import ray
 import ray.data
 from ray.exceptions import RayError, RayTaskError
 
-from haloforge.data.chat import render_prompt
+from haloforge.data.chat import encode_prefix, render_prompt
 from haloforge.data.problems import answer_start
 from haloforge.errors import HaloforgeError, InfraError, InputError
 from haloforge.model.policy import Policy
@@ -141,14 +141,18 @@ def _prompts(
     prompts = {}
     for problem in problems:
         start = answer_start(problem)
-        ids = render_prompt(tokenizer, problem.turns(system), start)
+        stop = tuple(problem.stop) or None
+        if problem.prefix is None:
+            ids = render_prompt(tokenizer, problem.turns(system), start)
+        else:
+            ids, stop = encode_prefix(tokenizer, problem.prefix), tuple(problem.stop)
         if len(ids) + sampling.max_tokens > room:
             raise InputError(
                 f"problem '{problem.problem_id}': its prompt of {len(ids)} tokens and "
                 f"{sampling.max_tokens} to answer exceed rollout.max_model_len={room}; raise it or "
                 "lower rollout.max_tokens"
             )
-        prompts[problem.problem_id] = Prompt(ids, start)
+        prompts[problem.problem_id] = Prompt(ids, start, stop)
     return prompts
 
 

@@ -12,6 +12,8 @@ Message = dict[str, str]
 Comparison = Literal["exact", "whitespace", "float"]
 CODE_JUDGES = ("function", "pytest")
 """Judges whose tests are Python code, and so are the answers."""
+TEST_CODE_JUDGES = (*CODE_JUDGES, "program")
+PROGRAM_LANGUAGES = ("cpp", "rust", "go", "javascript", "java")
 
 
 class Row(BaseModel):
@@ -44,25 +46,36 @@ class Limits(Row):
 class Problem(Row):
     """Something to solve, and how an answer is judged.
 
-    `prompt` (one user turn) or `messages` is given, not both. `group` names the variants of one
-    problem, which never straddle a split. `starter_code` maps a language to how a program begins,
-    which is given to the model as the start of its answer; `reference` maps one to a solution,
-    which is part of no prompt.
+    One of `prompt` (one user turn), `messages` and `prefix` is given. `prefix` is text that the
+    model continues as it stands, with no chat template, as base models are asked; the answer is
+    then code as it stands. `answer_start` is how the answer begins, given to the model (of a
+    `prefix` its end, by default all of it), and `stop` are strings at which the answer ends, which
+    are no part of it. `prelude` is code that is put before the answer where it is judged.
+
+    `group` names the variants of one problem, which never straddle a split. `starter_code` maps a
+    language to how a program begins, which is given to the model as the start of its answer;
+    `reference` maps one to a solution, which is part of no prompt.
 
     `tests` are for judge `stdio`; what is printed is compared by `comparison`, with
     `float_tolerance` for `float` (see `verify/judges/comparison.py`), or by `checker`, Python that
     defines `check(stdin, stdout, expected) -> bool`. `test_code` is for judge `function` (asserts,
     `test_*` functions, or `check(candidate)`, given the function that `entry_point` names) and for
     `pytest` (a file that imports the answer as `solution`, `main` or the name in `entry_point`).
+    For `program` it is code in the answer's language, appended to the answer (see
+    `verify/judges/program.py`).
     """
 
     problem_id: str
     prompt: str | None = None
     messages: list[Message] | None = None
+    prefix: str | None = None
+    answer_start: str | None = None
+    stop: list[str] = []
+    prelude: str | None = None
     system: str | None = None
     language: str | None = None
     starter_code: dict[str, str] = {}
-    judge: Literal["compile", "stdio", "function", "pytest"] = "compile"
+    judge: Literal["compile", "stdio", "function", "pytest", "program"] = "compile"
     tests: list[Test] = []
     comparison: Comparison = "whitespace"
     float_tolerance: float | None = Field(None, gt=0, lt=1)
@@ -85,16 +98,24 @@ class Problem(Row):
 
     @model_validator(mode="after")
     def _check(self) -> "Problem":
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give 'prompt' or 'messages', one of them")
+        if [self.prompt, self.messages, self.prefix].count(None) != 2:
+            raise ValueError("give 'prompt', 'messages' or 'prefix', one of them")
+        if self.prefix is not None and not self.prefix.endswith(self.answer_start or ""):
+            raise ValueError("'prefix' must end with 'answer_start'")
+        if "" in self.stop:
+            raise ValueError("'stop' must hold no empty string")
         if self.judge == "stdio" and not self.tests:
             raise ValueError("judge 'stdio' needs at least one row in 'tests'")
-        if self.judge in CODE_JUDGES and not self.test_code:
+        if self.judge in TEST_CODE_JUDGES and not self.test_code:
             raise ValueError(f"judge '{self.judge}' needs 'test_code'")
+        if self.judge == "program" and self.language not in PROGRAM_LANGUAGES:
+            raise ValueError(
+                f"judge 'program' needs a 'language' of {', '.join(PROGRAM_LANGUAGES)}"
+            )
         for name, value, judges in (
             ("comparison", self.comparison != "whitespace", ("stdio",)),
             ("checker", self.checker, ("stdio",)),
-            ("test_code", self.test_code, CODE_JUDGES),
+            ("test_code", self.test_code, TEST_CODE_JUDGES),
             ("entry_point", self.entry_point, CODE_JUDGES),
         ):
             if value and self.judge not in judges:
@@ -105,7 +126,7 @@ class Problem(Row):
             raise ValueError("give 'checker' or 'comparison', one of them")
         if self.checker is not None and "check" not in _functions("checker", self.checker):
             raise ValueError("'checker' must define check(stdin, stdout, expected)")
-        if self.test_code:
+        if self.test_code and self.judge in CODE_JUDGES:
             _functions("test_code", self.test_code)
         if self.entry_point is not None and not self.entry_point.isidentifier():
             raise ValueError(f"'entry_point' must be a name, not '{self.entry_point}'")

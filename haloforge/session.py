@@ -45,6 +45,7 @@ class Session:
         self._pool_base = ""
         self._closing = ExitStack()
         self._tokenizers: dict[str, PreTrainedTokenizerBase] = {}
+        self._with_template: dict[str, bool] = {}
         self._placement: Placement | None = None
 
     def __enter__(self) -> Self:
@@ -123,8 +124,16 @@ class Session:
         if base.digest not in self._tokenizers:
             from transformers import AutoTokenizer
 
-            self._tokenizers[base.digest] = AutoTokenizer.from_pretrained(base.path)
+            tokenizer = AutoTokenizer.from_pretrained(base.path)
+            self._tokenizers[base.digest] = tokenizer
+            self._with_template[base.digest] = bool(tokenizer.chat_template)
         return self._tokenizers[base.digest]
+
+    def chats_with(self, policy: Policy) -> bool:
+        """Whether `policy` is meant to be asked in turns of a conversation: an adapter is, and so
+        is a base whose tokenizer came with a chat template of its own."""
+        self.tokenizer(policy.base)
+        return policy.adapter is not None or self._with_template[policy.base.digest]
 
     def engines(self, policy: Policy) -> EnginePool:
         """The engines, started on `policy`'s base where they are not, ready to sample from it."""

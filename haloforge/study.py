@@ -8,6 +8,7 @@ from typing import Any
 
 from haloforge.benchmark.compare import paired
 from haloforge.benchmark.passk import estimate
+from haloforge.benchmark.problems import problems_to_measure
 from haloforge.benchmark.results import Result
 from haloforge.config import Settings
 from haloforge.data.problems import choose_problems, prompts_digest
@@ -126,13 +127,15 @@ def _settings_digest(settings: Settings) -> str:
         **identity_of(settings, {"seed", "output", "ray"}),
         "train": identity_of(settings.train, {"seed"}),
         "verify": settings.verify.judging(),
-        # `exclude` is told by the problems that are left.
+        # The rest is told by the problems that are left.
         "raft": identity_of(settings.raft, {"exclude"}),
-        "benchmark": identity_of(settings.benchmark, {"exclude"}),
+        "benchmark": identity_of(
+            settings.benchmark, {"exclude", "data_dir", "from_date", "to_date"}
+        ),
     }
     problems = [
-        choose_problems(chosen, settings.language).problems
-        for chosen in (settings.raft, settings.benchmark)
+        choose_problems(settings.raft, settings.language).problems,
+        problems_to_measure(settings).problems,
     ]
     tuned = settings.sft
     rows = read_sft(tuned.data, settings.language, settings.system, tuned.difficulty, tuned.limit)

@@ -6,10 +6,11 @@ from pathlib import Path
 from haloforge.benchmark.compare import distinct_names
 from haloforge.benchmark.environment import environment
 from haloforge.benchmark.exports import export_samples
+from haloforge.benchmark.problems import problems_to_measure
 from haloforge.benchmark.results import RESULTS, Environment, Result, Throughput, read_result
 from haloforge.benchmark.scoring import benchmark_sampling, score
-from haloforge.config import save_settings
-from haloforge.data.problems import choose_problems, prompts_digest
+from haloforge.config import Settings, save_settings
+from haloforge.data.problems import prompts_digest
 from haloforge.errors import InputError
 from haloforge.model.card import add_results
 from haloforge.model.policy import Policy
@@ -19,14 +20,21 @@ from haloforge.store.run import Identity, identity_of, open_run, write_atomic
 from haloforge.store.shards import Judged, read_judged, working_seconds
 
 
-def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = False) -> Result:
+def benchmark(
+    session: Session,
+    policy: Policy,
+    output: Path,
+    fresh: bool = False,
+    settings: Settings | None = None,
+) -> Result:
     """Measures `policy` on `benchmark.prompts` and writes samples and `results.json` to `output`.
 
-    Raises what `sample_and_judge` raises, and InputError where `output` holds another run.
+    `settings` are the session's but for those of the benchmark, where they are given. Raises what
+    `sample_and_judge` raises, and InputError where `output` holds another run.
     """
-    settings = session.settings.model_copy(update={"model": policy.name})
+    settings = (settings or session.settings).model_copy(update={"model": policy.name})
     chosen = settings.benchmark
-    problems, excluded = choose_problems(chosen, settings.language)
+    problems, excluded, suite = problems_to_measure(settings, session.chats_with(policy))
     sampling = benchmark_sampling(settings)
     identity: Identity = {
         "what": "benchmark",
@@ -42,6 +50,11 @@ def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = Fals
     if excluded:
         identity["excluded"] = excluded
         session.report.say(f"{title}: {excluded} problems left out, as {chosen.exclude} says")
+    if suite:
+        session.report.say(
+            f"{title}: {suite['title']} ({suite['version']}; {suite['licence']}), "
+            f"{len(problems)} problems, prompt style {suite['prompt_style']}"
+        )
     run = open_run(output, identity, fresh)
     save_settings(settings, output)
     sample_and_judge(
@@ -49,7 +62,7 @@ def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = Fals
     )
     judged = list(read_judged(output))
     export_samples(output, problems, judged, settings.verify)
-    found = score(policy, problems, judged, settings, excluded)
+    found = score(policy, problems, judged, settings, excluded, suite)
     result = found.model_copy(
         update={
             "throughput": _throughput(judged, output),
@@ -63,7 +76,11 @@ def benchmark(session: Session, policy: Policy, output: Path, fresh: bool = Fals
 
 
 def benchmark_all(
-    session: Session, policies: Sequence[Policy], folders: Mapping[str, Path], fresh: bool = False
+    session: Session,
+    policies: Sequence[Policy],
+    folders: Mapping[str, Path],
+    fresh: bool = False,
+    settings: Settings | None = None,
 ) -> dict[str, Result]:
     """The result of each policy, in their order, by the names of `output_folders`.
 
@@ -72,23 +89,28 @@ def benchmark_all(
     named = dict(zip(folders, policies, strict=True))
     bases = list(dict.fromkeys(policy.base.digest for policy in policies))
     order = sorted(named, key=lambda name: bases.index(named[name].base.digest))
-    results = {name: benchmark(session, named[name], folders[name], fresh) for name in order}
+    results = {
+        name: benchmark(session, named[name], folders[name], fresh, settings) for name in order
+    }
     return {name: results[name] for name in folders}
 
 
-def output_folders(policies: Sequence[Policy], output: Path | None) -> dict[str, Path]:
+def output_folders(
+    policies: Sequence[Policy], output: Path | None, suite: str | None = None
+) -> dict[str, Path]:
     """Where the results of each policy go, by a name that tells it from the others: `output`, or a
-    folder of that name below it where there are several; without it beside each model.
+    folder of that name below it where there are several; without it beside each model. Those of a
+    `suite` have a folder of its name in there.
 
     Raises InputError where a policy comes twice.
     """
-    if len(policies) == 1:
-        return {policies[0].name: output or default_output(policies[0])}
     names = distinct_names([policy.name for policy in policies])
-    return {
-        name: output / name if output else default_output(policy)
-        for name, policy in zip(names, policies, strict=True)
-    }
+    folders = {}
+    for name, policy in zip(names, policies, strict=True):
+        beside = suites_output(policy) if suite else default_output(policy)
+        below = output / name if output and len(policies) > 1 else output
+        folders[name] = (below or beside) / (suite or "")
+    return folders
 
 
 def default_output(policy: Policy) -> Path:
@@ -96,6 +118,12 @@ def default_output(policy: Policy) -> Path:
     if policy.adapter is not None:
         return policy.adapter.with_name(f"{policy.adapter.name}_benchmark")
     return Path("models") / "benchmark" / policy.base.public_id.replace("/", "--")
+
+
+def suites_output(policy: Policy) -> Path:
+    """The folder beside the model that holds a folder for each suite."""
+    output = default_output(policy)
+    return output.with_name(f"{output.name.removesuffix('_benchmark')}_suites")
 
 
 def _throughput(judged: Sequence[Judged], output: Path) -> Throughput:

@@ -18,7 +18,7 @@ from haloforge.data.problems import prompts_digest
 from haloforge.errors import InfraError
 from haloforge.model.policy import Policy
 from haloforge.rollout.settings import Sampling, sampling_of
-from haloforge.schema import CODE_JUDGES, Outcome, Problem, digest
+from haloforge.schema import TEST_CODE_JUDGES, Outcome, Problem, digest
 from haloforge.store.shards import Judged, is_lost
 from haloforge.verify.extract import answer_of
 from haloforge.verify.toolchains import select
@@ -176,7 +176,7 @@ def _shares(
         shares["cut_off"] += row.sample["finish_reason"] == "length"
         shares["timed_out"] += outcome == Outcome.TIMEOUT
         # What a function or a verifier of the user's own judges need neither read nor print.
-        if outcome != Outcome.PASSED and problem.judge not in CODE_JUDGES and not own:
+        if outcome != Outcome.PASSED and problem.judge not in TEST_CODE_JUDGES and not own:
             shares["trivial"] += _is_trivial(row, problem, settings.verify.verifier)
     return {name: shares[name] / number for name in SHARES}
 

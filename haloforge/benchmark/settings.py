@@ -1,5 +1,8 @@
 """Settings of the benchmark: which problems, how many samples, which k."""
 
+from datetime import date
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -12,6 +15,10 @@ class BenchmarkSettings(BaseModel):
     where it is given; with one sample a problem decoding is greedy. `resamples` is the number of
     bootstrap resamples behind each interval. `raw` judges each completion as it stands too, with
     nothing extracted.
+
+    The next are for suites, which `prompts` names as `suite/NAME`: how the model is asked
+    (`prompt_style`), the folder that holds their data or a folder for each (`data_dir`), and the
+    first and last day of the problems of a suite that has dates.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,3 +32,7 @@ class BenchmarkSettings(BaseModel):
     temperature: float | None = Field(None, ge=0)
     resamples: int = Field(10_000, ge=100)
     raw: bool = True
+    prompt_style: Literal["auto", "instruct", "base"] = "auto"
+    data_dir: str | None = None
+    from_date: date | None = None
+    to_date: date | None = None

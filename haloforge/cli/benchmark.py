@@ -1,11 +1,54 @@
 """`halo-forge benchmark`."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from haloforge.cli.options import integers, settings_of, shared_options
+
+if TYPE_CHECKING:
+    from haloforge.benchmark.results import Result
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_FOLDER = click.Path(path_type=Path)
+_OPTIONS = (
+    click.option(
+        "--model",
+        "models",
+        multiple=True,
+        help="Adapter folder, base folder, or Hugging Face id; may be repeated.",
+    ),
+    click.option("--verifier", "verify__verifier", help="Toolchain that judges.  [default: auto]"),
+    click.option("--samples", "benchmark__samples", type=int, help="Per problem.  [default: 10]"),
+    click.option("--k", "benchmark__k", callback=integers, help="[default: 1,5,10]"),
+    click.option("--temperature", "benchmark__temperature", type=float, help="[default: 0.7]"),
+    click.option("--max-tokens", "rollout__max_tokens", type=int, help="[default: 1024]"),
+    click.option("--output", type=_FOLDER, help="[default: beside the model]"),
+    click.option("--limit", "benchmark__limit", type=int, help="Of the problems.  [default: all]"),
+    click.option(
+        "--prompt-style",
+        "benchmark__prompt_style",
+        type=click.Choice(["auto", "instruct", "base"]),
+        help="How suites ask.  [default: auto, by the model's chat template]",
+    ),
+    click.option(
+        "--data",
+        "benchmark__data_dir",
+        help="Folder of the suites' data.  [default: ~/.cache/haloforge/suites]",
+    ),
+    click.option("--from-date", "benchmark__from_date", help="Of LiveCodeBench: as 2024-09-01."),
+    click.option("--to-date", "benchmark__to_date", help="Of LiveCodeBench: the last day."),
+    shared_options,
+)
+
+
+def measure_options(command: _Command) -> _Command:
+    """What `run` and `eval` take alike."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
 
 
 @click.group("benchmark")
@@ -14,20 +57,8 @@ def benchmark_group() -> None:
 
 
 @benchmark_group.command("run")
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    help="Adapter folder, base folder, or Hugging Face id; may be repeated.",
-)
-@click.option("--prompts", "benchmark__prompts", help="Problems.  [default: starter/test]")
-@click.option("--verifier", "verify__verifier", help="Toolchain that judges.  [default: auto]")
-@click.option("--samples", "benchmark__samples", type=int, help="Per problem.  [default: 10]")
-@click.option("--k", "benchmark__k", callback=integers, help="[default: 1,5,10]")
-@click.option("--temperature", "benchmark__temperature", type=float, help="[default: 0.7]")
-@click.option("--max-tokens", "rollout__max_tokens", type=int, help="[default: 1024]")
-@click.option("--output", type=click.Path(path_type=Path), help="[default: beside the model]")
-@shared_options
+@click.option("--prompts", "benchmark__prompts", help="Or suite/NAME.  [default: starter/test]")
+@measure_options
 def run(models: tuple[str, ...], output: Path | None, fresh: bool, **options: Any) -> None:
     """compile@k and pass@k with 95% intervals; greedy where --samples is 1.
 
@@ -38,10 +69,8 @@ def run(models: tuple[str, ...], output: Path | None, fresh: bool, **options: An
     from haloforge.preflight import check_benchmark
 
     check_benchmark(settings, models)
-    from haloforge.benchmark.compare import compare
     from haloforge.benchmark.measure import benchmark_all, output_folders
     from haloforge.benchmark.scoring import benchmark_sampling
-    from haloforge.report.tables import comparison_table, results_table
     from haloforge.session import Session
 
     with Session(settings) as session:
@@ -54,10 +83,34 @@ def run(models: tuple[str, ...], output: Path | None, fresh: bool, **options: An
             f"at most {sampling.max_tokens} tokens, into {', '.join(map(str, folders.values()))}"
         )
         results = benchmark_all(session, policies, folders, fresh)
-    several = len(results) > 1
-    click.echo(comparison_table(compare(results)) if several else results_table(results))
-    for folder in folders.values():
-        click.echo(f"Samples, verdicts and results.json: {folder}")
+    _show(results, folders)
+
+
+@benchmark_group.command("eval")
+@click.option("--suite", "suites", required=True, help="Names, such as humaneval,mbpp.")
+@measure_options
+def evaluate(
+    suites: str, models: tuple[str, ...], output: Path | None, fresh: bool, **options: Any
+) -> None:
+    """`run` on suites that others know, with one engine start for models of one base."""
+    settings = settings_of(model=models[0] if models else None, **options)
+    from haloforge.preflight import check_suites
+
+    chosen = check_suites(settings, suites.split(","), models)
+    from haloforge.benchmark.measure import benchmark_all, output_folders
+    from haloforge.session import Session
+
+    measured = []
+    with Session(settings) as session:
+        policies = [session.policy(name) for name in models or [None]]
+        for suite, of_suite in chosen.items():
+            folders = output_folders(policies, output, suite)
+            results = benchmark_all(session, policies, folders, fresh, of_suite)
+            measured.append((suite, results, folders))
+    for suite, results, folders in measured:
+        first = next(iter(results.values())).settings.suite or {}
+        click.echo(f"\n{suite}, prompt style {first.get('prompt_style')}")
+        _show(results, folders)
 
 
 @benchmark_group.command("compare")
@@ -88,3 +141,14 @@ def compare_command(results: tuple[Path, ...], form: str, output: Path | None) -
     else:
         write_atomic(output, f"{text}\n")
         click.echo(f"Comparison: {output}")
+
+
+def _show(results: "dict[str, Result]", folders: dict[str, Path]) -> None:
+    """The table of one model, or the comparison of several, and where everything is."""
+    from haloforge.benchmark.compare import compare
+    from haloforge.report.tables import comparison_table, results_table
+
+    several = len(results) > 1
+    click.echo(comparison_table(compare(results)) if several else results_table(results))
+    for folder in folders.values():
+        click.echo(f"Samples, verdicts and results.json: {folder}")

@@ -95,6 +95,12 @@ def render_prompt(
     return _ids(tokenizer, text) + _ids(tokenizer, answer_start)
 
 
+def encode_prefix(tokenizer: "PreTrainedTokenizerBase", prefix: str) -> list[int]:
+    """Token ids of text that a model continues with no chat template, with the special tokens that
+    its tokenizer puts at the beginning of a text."""
+    return list(tokenizer.encode(prefix, verbose=False))
+
+
 def end_of_turn_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Ids at which an answer ends: the template's end of turn first, then the eos token.
 

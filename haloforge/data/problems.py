@@ -66,15 +66,20 @@ def read_problems(
             parse_problem(row, f"{path}, line {number}") for number, row in read_jsonl(path)
         ]
     problems = _distinct([in_language(problem, language) for problem in problems], source)
-    if difficulty:
-        known = sorted({problem.difficulty or "none" for problem in problems})
-        problems = [problem for problem in problems if problem.difficulty in difficulty]
-        if not problems:
-            raise InputError(
-                f"{source}: no problem of difficulty {', '.join(difficulty)}; there: "
-                + ", ".join(known)
-            )
+    problems = _of_difficulty(problems, difficulty, source)
     return fixed_subset(problems, limit, lambda problem: problem.problem_id)
+
+
+def _of_difficulty(
+    problems: list[Problem], difficulty: Collection[str], source: str
+) -> list[Problem]:
+    kept = [problem for problem in problems if not difficulty or problem.difficulty in difficulty]
+    if not kept:
+        known = sorted({problem.difficulty or "none" for problem in problems})
+        raise InputError(
+            f"{source}: no problem of difficulty {', '.join(difficulty)}; there: {', '.join(known)}"
+        )
+    return kept
 
 
 class Choice(Protocol):
@@ -97,10 +102,15 @@ class Chosen(NamedTuple):
     excluded: int
 
 
-def choose_problems(choice: Choice, language: str | None) -> Chosen:
-    """The problems that `choice` takes: of its source and difficulties, without the ids in the file
-    `exclude`, `limit` of them. Raises InputError where none is left."""
-    problems = read_problems(choice.prompts, language, difficulty=choice.difficulty)
+def choose_problems(
+    choice: Choice, language: str | None, problems: list[Problem] | None = None
+) -> Chosen:
+    """The problems that `choice` takes: of its source, or of `problems` where those are given, of
+    its difficulties, without the ids in the file `exclude`, `limit` of them. Raises InputError
+    where none is left."""
+    if problems is None:
+        problems = read_problems(choice.prompts, language)
+    problems = _of_difficulty(problems, choice.difficulty, choice.prompts)
     left_out = read_ids(Path(choice.exclude)) if choice.exclude else set()
     kept = [problem for problem in problems if problem.problem_id not in left_out]
     if not kept:
@@ -155,11 +165,15 @@ def in_language(problem: Problem, language: str | None) -> Problem:
 
 
 def answer_start(problem: Problem) -> str:
-    """How the answer to `problem` begins, given to the model: its starter code in an open block.
+    """How the answer to `problem` begins, given to the model: its `answer_start`, its `prefix`, or
+    its starter code in an open block.
 
-    Empty where the problem has none in its language. Without the end of the last line, which
-    tokenizers join with the spaces that follow.
+    Empty where the problem has none, or none in its language. Starter code comes without the end
+    of its last line, which tokenizers join with the spaces that follow.
     """
+    given = problem.prefix if problem.answer_start is None else problem.answer_start
+    if given is not None:
+        return given
     language = problem.language or ""
     code = problem.starter_code.get(language)
     if not code:
@@ -192,14 +206,15 @@ def parse_problem(row: dict[str, Any], place: str) -> Problem:
             raise InputError(f"{place}: field '{name}': half a surrogate pair, no text") from None
     if "text" in row:
         row = _from_text(row, place)
-    if "prompt" not in row and "messages" not in row:
+    if not row.keys() & {"prompt", "messages", "prefix"}:
         raise InputError(f"{place}: field 'prompt' is missing (or 'messages', or ChatML in 'text')")
     if row.get("tests"):
         row = {"judge": "stdio", **row}
     elif row.get("test_code"):
         row = {"judge": "function", **row}
     if "problem_id" not in row:
-        row = {**row, "problem_id": digest(row.get("prompt"), row.get("messages"))}
+        asked = [row[name] for name in ("prefix",) if name in row]
+        row = {**row, "problem_id": digest(row.get("prompt"), row.get("messages"), *asked)}
     try:
         return Problem.model_validate(row)
     except ValidationError as error:
@@ -223,7 +238,7 @@ def _distinct(problems: list[Problem], source: str) -> list[Problem]:
     by_prompt: dict[str, Problem] = {}
     by_id: dict[str, str] = {}
     for problem in problems:
-        prompt = str(problem.turns())
+        prompt = problem.prefix or str(problem.turns())
         by_prompt.setdefault(prompt, problem)
         if by_id.setdefault(problem.problem_id, prompt) != prompt:
             raise InputError(

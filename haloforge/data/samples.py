@@ -19,6 +19,8 @@ from haloforge.store.shards import sample_shards
 NOT_JUDGED = {
     "messages",
     "system",
+    "answer_start",
+    "stop",
     "starter_code",
     "reference",
     "group",
@@ -133,7 +135,8 @@ def _sample(
         if not isinstance(row.get("prompt"), str):  # turns, as some have them
             held.pop("prompt", None)
         problem_id = problem_id or digest(json.dumps(held, sort_keys=True))
-        found = parse_problem({"prompt": "", **held, "problem_id": problem_id}, place)
+        asked = {} if "prefix" in held else {"prompt": ""}
+        found = parse_problem({**asked, **held, "problem_id": problem_id}, place)
         problem = found.model_dump_json(exclude_defaults=True)
     elif problem_id not in problems:
         raise InputError(f"{place}: field 'problem_id': '{problem_id}' is not among the problems")

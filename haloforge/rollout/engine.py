@@ -14,10 +14,15 @@ FENCE_LINE = f"\n{FENCE}\n"
 
 
 class Prompt(NamedTuple):
-    """What an engine continues: `token_ids`, which end with those of `answer_start`."""
+    """What an engine continues: `token_ids`, which end with those of `answer_start`.
+
+    It ends at the first of the strings `stop`, which is left out; None leaves it to the sampling
+    whether it ends where a code block closes.
+    """
 
     token_ids: list[int]
     answer_start: str = ""
+    stop: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from haloforge.rollout.engine import FENCE_LINE, Completion, EngineSpec, Prompt, block_is_open
 from haloforge.rollout.settings import Sampling
+
+DECODED_BEFORE = 8  # tokens
 
 
 @dataclass
@@ -94,7 +97,7 @@ class TransformersEngine:
             logprobs = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
         return [
             self._completion(
-                batch[i].prompt.answer_start,
+                batch[i].prompt,
                 row.tolist(),
                 logprobs[i].tolist() if logprobs is not None else None,
                 sampling,
@@ -103,20 +106,34 @@ class TransformersEngine:
         ]
 
     def _completion(
-        self, start: str, tokens: list[int], logprobs: list[float] | None, sampling: Sampling
+        self, prompt: Prompt, tokens: list[int], logprobs: list[float] | None, sampling: Sampling
     ) -> Completion:
         stops = set(self._spec.stop_token_ids)
         length = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
+        number = min(length + 1, len(tokens))  # with the token that ended it
         ended = length < len(tokens)
-        text = start + self._tokenizer.decode(tokens[:length], skip_special_tokens=True)
-        if sampling.stop_at_fence and (cut := _closing_fence(text)) is not None:
-            text, ended = text[:cut], True
+        written = self._decode(prompt.token_ids, tokens[:length])
+        if (end := _end(prompt, written, sampling)) is not None:
+            kept, read = end
+            number = bisect_left(
+                range(length), read, key=lambda n: len(self._decode(prompt.token_ids, tokens[:n]))
+            )
+            written, ended = written[:kept], True
         return Completion(
-            text,
-            length + ended,
+            prompt.answer_start + written,
+            number,
             "stop" if ended else "length",
-            sum(logprobs[: length + ended]) if logprobs is not None else None,
+            sum(logprobs[:number]) if logprobs is not None else None,
         )
+
+    def _decode(self, before: list[int], tokens: list[int]) -> str:
+        """The text of `tokens` where they follow `before`: alone, some tokenizers would drop the
+        space that they begin with."""
+        head, text = (
+            self._tokenizer.decode(ids, skip_special_tokens=True)
+            for ids in (before[-DECODED_BEFORE:], before[-DECODED_BEFORE:] + tokens)
+        )
+        return str(text).removeprefix(head)
 
     async def load_weights(self, folder: Path) -> None:
         """Loads the model in `folder` in place of the one in memory."""
@@ -126,6 +143,17 @@ class TransformersEngine:
     async def stop(self) -> None:
         if self._worker is not None:
             self._worker.cancel()
+
+
+def _end(prompt: Prompt, written: str, sampling: Sampling) -> tuple[int, int] | None:
+    """How much of `written` belongs to the answer where a string ends it, and how much had to be
+    written to see that, in characters; None where none does."""
+    if prompt.stop is not None:
+        found = [(cut, cut + len(s)) for s in prompt.stop if (cut := written.find(s)) >= 0]
+        return min(found, default=None)
+    start = prompt.answer_start
+    fence = _closing_fence(start + written) if sampling.stop_at_fence else None
+    return None if fence is None else (fence - len(start), fence - len(start))
 
 
 def _closing_fence(text: str) -> int | None:

@@ -63,12 +63,12 @@ class VllmEngine:
         text = prompt.answer_start
         logprob_sum = 0.0
         while True:
-            params = self._params(sampling, sampling.max_tokens - len(tokens))
+            params = self._params(sampling, sampling.max_tokens - len(tokens), prompt.stop)
             output = await self._complete(prompt.token_ids + tokens, params)
             text += output.text
             tokens += output.token_ids
             logprob_sum += output.cumulative_logprob or 0.0
-            stopped_at_fence = output.stop_reason == FENCE_LINE
+            stopped_at_fence = prompt.stop is None and output.stop_reason == FENCE_LINE
             if not (stopped_at_fence and block_is_open(text) and len(tokens) < sampling.max_tokens):
                 return Completion(
                     text,
@@ -77,17 +77,18 @@ class VllmEngine:
                     logprob_sum if sampling.logprobs else None,
                 )
 
-    def _params(self, sampling: Sampling, max_tokens: int) -> Any:
+    def _params(self, sampling: Sampling, max_tokens: int, own_stop: tuple[str, ...] | None) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        at_fence = own_stop is None and sampling.stop_at_fence
         return SamplingParams(  # no seed: one of its own kills the CPU engine
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=max_tokens,
             stop_token_ids=self._stop_token_ids,
-            stop=[FENCE_LINE] if sampling.stop_at_fence else None,
-            include_stop_str_in_output=sampling.stop_at_fence,
+            stop=[FENCE_LINE] if at_fence else list(own_stop or ()) or None,
+            include_stop_str_in_output=at_fence,
             logprobs=0 if sampling.logprobs else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )

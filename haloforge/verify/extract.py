@@ -116,6 +116,8 @@ def answer_of(
     wanted = default_language(verifier, problem.language)
     if sample.get("code") is not None:
         return as_it_stands(sample["code"], wanted)
+    if problem.prefix is not None:
+        return as_it_stands(sample["completion"], wanted)
     if own and problem.language and not language_of(problem.language):
         return last_block(sample["completion"])
     answer = extract(sample["completion"], wanted)

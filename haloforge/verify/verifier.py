@@ -168,6 +168,8 @@ class Verifier:
     def _judge(self, answer: Extracted | None, problem: Problem) -> tuple[str, Judgement]:
         if answer is None:
             return "", Judgement(Outcome.NO_CODE)
+        if problem.prelude:
+            answer = replace(answer, code=problem.prelude + answer.code)
         if own := self.own:
             return own.name, self._cached(
                 answer,

@@ -1,10 +1,12 @@
 """Real vLLM engines on a CPU: swaps that drain, what a killed owner leaves, the fallback."""
 
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -85,6 +87,31 @@ def test_a_swap_drains_first_and_mixes_no_answer(
             assert answer["completion"] == written_by[answer["policy"]][i]
         pool.set_policy(base)
         assert texts(complete(pool)) == by_base
+    finally:
+        pool.stop()
+
+
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+def test_an_answer_ends_before_the_first_of_its_stops(
+    local_ray: None, policies: list[Policy], engine: str
+) -> None:
+    pool = start(policies[0], SETTINGS.model_copy(update={"engine": engine}))
+    try:
+
+        def answer(stop: tuple[str, ...] | None, fence: bool) -> dict[str, Any]:
+            prompt = Prompt(PROMPTS[0].token_ids, "given ", stop)
+            sampling = GREEDY.model_copy(update={"stop_at_fence": fence})
+            return ray.get(pool.engines[0].generate.remote(prompt, sampling))
+
+        whole = answer(None, fence=False)
+        assert whole["finish_reason"] == "length"
+        written = whole["completion"].removeprefix("given ")
+        early, late = (re.findall(r"[a-z]{2}", written)[place] for place in (3, 12))
+        cut = written[: min(written.find(early), written.find(late))]
+        stopped = answer((late, "never there", early), fence=True)
+        assert (stopped["completion"], stopped["finish_reason"]) == (f"given {cut}", "stop")
+        assert 0 < stopped["num_tokens"] < whole["num_tokens"]
+        assert answer((), fence=True)["completion"] == whole["completion"]
     finally:
         pool.stop()
 

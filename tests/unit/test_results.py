@@ -88,7 +88,8 @@ class Sampling:
         self.policies: list[str] = []
         self.machine = "first"
         told = SimpleNamespace(say=lambda line: None)
-        self.session = cast(Session, SimpleNamespace(settings=settings, report=told))
+        session = SimpleNamespace(settings=settings, report=told, chats_with=lambda policy: True)
+        self.session = cast(Session, session)
         monkeypatch.setattr(measure, "sample_and_judge", self)
         monkeypatch.setattr(measure, "environment", self.environment)
 

@@ -1,11 +1,11 @@
 """Compiling an answer once, and the judge that asks for no more."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from haloforge.schema import Outcome
 from haloforge.verify.extract import Extracted
 from haloforge.verify.judges.judgement import Judgement, is_lasting, last_words
-from haloforge.verify.limits import compile_limits
+from haloforge.verify.limits import BoxLimits, compile_limits
 from haloforge.verify.rewards import silences_warnings
 from haloforge.verify.sandbox import Sandbox
 from haloforge.verify.settings import VerifySettings
@@ -57,6 +57,13 @@ def compile_answer(
     program = (source if toolchain.interpreted else result.stdout) if result.clean else None
     warnings = toolchain.warned(result) or silences_warnings(answer.code, toolchain.language)
     return Compilation(program, warnings, diagnostics, result.wall_ms, is_lasting(result))
+
+
+def run_command(toolchain: Toolchain, limits: BoxLimits) -> tuple[list[str], BoxLimits]:
+    """How a program of the toolchain is started, and the limits of its box: the given ones, with
+    the address space that its runtime takes."""
+    command = [part.replace("MEMORY_MB", str(limits.memory_mb)) for part in toolchain.run]
+    return command, replace(limits, memory_mb=limits.memory_mb + toolchain.reserve_mb)
 
 
 def judge_compile(

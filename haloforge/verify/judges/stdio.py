@@ -5,13 +5,12 @@ checker in another box. The exit status alone proves nothing, but one that is no
 """
 
 import os
-from dataclasses import replace
 
 from haloforge.schema import Outcome, Problem
 from haloforge.verify.extract import Extracted
 from haloforge.verify.judges.checker import run_checker
 from haloforge.verify.judges.comparison import excerpt, same
-from haloforge.verify.judges.compilation import compile_answer
+from haloforge.verify.judges.compilation import compile_answer, run_command
 from haloforge.verify.judges.judgement import Judgement, failure, is_lasting
 from haloforge.verify.limits import run_limits
 from haloforge.verify.process import RunResult, sealed_file
@@ -35,9 +34,7 @@ def judge_stdio(
     built = compile_answer(answer, toolchain, sandbox, settings)
     if built.program is None:
         return built.failed(len(problem.tests))
-    limits = run_limits(settings, problem.limits)
-    run = [part.replace("MEMORY_MB", str(limits.memory_mb)) for part in toolchain.run]
-    limits = replace(limits, memory_mb=limits.memory_mb + toolchain.reserve_mb)
+    run, limits = run_command(toolchain, run_limits(settings, problem.limits))
     results: list[RunResult] = []
     with os.fdopen(sealed_file(toolchain.program, built.program)) as program:  # for all boxes
         files = {toolchain.program: program.fileno()}

@@ -1,0 +1,24 @@
+"""Suites that others know, as problems of ours."""
+
+from haloforge.benchmark.suites.catalogue import SUITES, Suite
+from haloforge.benchmark.suites.loading import (
+    PREFIX,
+    SuiteProblems,
+    load_suite,
+    suite_named,
+    suite_of,
+)
+from haloforge.benchmark.suites.style import BASE, INSTRUCT, Style
+
+__all__ = [
+    "BASE",
+    "INSTRUCT",
+    "PREFIX",
+    "SUITES",
+    "Style",
+    "Suite",
+    "SuiteProblems",
+    "load_suite",
+    "suite_named",
+    "suite_of",
+]

@@ -1,0 +1,40 @@
+"""HumanEval (Chen et al. 2021): base models are asked as in its paper, others as in EvalPlus."""
+
+from collections.abc import Iterable, Iterator
+
+from haloforge.benchmark.suites.rows import Row
+from haloforge.benchmark.suites.style import INSTRUCT, Style
+from haloforge.schema import Problem
+
+STOP = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]
+"""Where a completion ends, as the paper has it (section 2.1)."""
+INSTRUCTION = (
+    "Please provide a self-contained Python script that solves the following problem in a "
+    "markdown code block:\n```\n{prompt}\n```\n"
+)
+RESPONSE = (
+    "Below is a Python script with a self-contained function that solves the problem and passes "
+    "corresponding tests:\n```python\n"
+)
+
+
+def evalplus_chat(prompt: str) -> dict[str, str]:
+    """How EvalPlus (Liu et al. 2023, release 0.3.1) puts code to be completed to a chat model."""
+    return {"prompt": INSTRUCTION.format(prompt=prompt.strip()), "answer_start": RESPONSE}
+
+
+def humaneval(rows: Iterable[Row], style: Style) -> Iterator[Problem]:
+    """The problems, each with its `check(candidate)`. Base models are given the prompt as it stands
+    and end at `STOP`."""
+    for row in rows:
+        chat = evalplus_chat(row["prompt"])
+        yield Problem.model_validate(
+            {
+                "problem_id": row["task_id"],
+                **(chat if style == INSTRUCT else {"prefix": row["prompt"], "stop": STOP}),
+                "judge": "function",
+                "test_code": row["test"],
+                "entry_point": row["entry_point"],
+                "reference": {"python": row["prompt"] + row["canonical_solution"]},
+            }
+        )
