@@ -67,7 +67,7 @@ def unknown(found: list[str]) -> list[str]:
 
 def output(script: str) -> list[Any]:
     """The lines of JSON that a script prints."""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -104,8 +104,10 @@ from evalplus.eval._special_oracle import _poly
 problem = problems["{FIND_ZERO}"]
 inputs, results = calls(problem)
 solution = problem["prompt"] + problem["canonical_solution"]
-found = untrusted_check("humaneval", solution, inputs, "find_zero", results, 1e-4, [1] * len(inputs))
-print(json.dumps([*found, max(abs(_poly(*given, x)) for given, x in zip(inputs, results))]))
+limits = [1.0] * len(inputs)
+found = untrusted_check("humaneval", solution, inputs, "find_zero", results, 1e-4, limits)
+furthest = max(abs(_poly(*given, x)) for given, x in zip(inputs, results))
+print(json.dumps([*found, furthest]))
 """
 
 
