@@ -32,7 +32,8 @@ models = {
     "merged": AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32),
 }
 with torch.no_grad():
-    print(json.dumps({name: model(**prompt).logits[0, -1].tolist() for name, model in models.items()}))
+    logits = {name: model(**prompt).logits[0, -1].tolist() for name, model in models.items()}
+print(json.dumps(logits))
 """
 
 

@@ -3,8 +3,9 @@
 From the prompts to all verdicts, start-up apart: ours is `sample_and_judge`, which judges while it
 generates and commits both; the reference is one call for all answers, then our own verifier in the
 same process, which keeps nothing. Both sides: the bundled model, the same prompts, greedy, at most
-MAX_TOKENS, the same engine settings, no cache of verdicts, warmed up. They alternate and the better
-of two counts. `python -m tests.perf.benchmark_vs_plain [PROBLEMS]`, by default all 164.
+MAX_TOKENS, the same engine settings, no cache of verdicts, warmed up on the same few problems. They
+alternate and the better of two counts. `python -m tests.perf.benchmark_vs_plain [PROBLEMS]`, by
+default all 164.
 """
 
 import json
@@ -63,7 +64,6 @@ def ours(count: int) -> float:
             return len(chosen) / seconds
 
         run("warm-up", problems(WARM_UP))
-        session.engines(policy).set_policy(policy)  # empties the prefix cache
         return run("benchmark", problems(count))
 
 
@@ -91,7 +91,6 @@ def reference(count: int) -> float:
         return len(chosen) / seconds
 
     run(problems(WARM_UP))
-    llm.reset_prefix_cache()
     return run(problems(count))
 
 
