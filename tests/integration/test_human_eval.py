@@ -102,21 +102,27 @@ def samples(tasks: list[str]) -> list[tuple[str, str, str]]:
     return found
 
 
-def disagreements(tasks: list[str]) -> list[str]:
-    """The samples of these tasks whose verdicts differ; fails where too few of them fail."""
+def fields(task: str) -> dict[str, str]:
+    """What our judge is told of a problem."""
+    problem = PROBLEMS[task]
+    return {
+        "judge": "function",
+        "test_code": problem["test"],
+        "entry_point": problem["entry_point"],
+    }
+
+
+def disagreements(tasks: list[str], judge: str = PACKAGE) -> list[str]:
+    """The samples of these tasks whose verdicts differ from those of `judge`, a program that reads
+    samples as PACKAGE does; fails where too few of them fail."""
     judged = samples(tasks)
     lines = "".join(f"{json.dumps([task, program])}\n" for task, _, program in judged)
-    package = subprocess.run(
-        [sys.executable, "-c", PACKAGE], input=lines, capture_output=True, text=True, check=True
+    done = subprocess.run(
+        [sys.executable, "-c", judge], input=lines, capture_output=True, text=True, check=True
     )
     differ, failed = [], 0
-    for (task, name, program), line in zip(judged, package.stdout.splitlines(), strict=True):
-        fields = {
-            "judge": "function",
-            "test_code": PROBLEMS[task]["test"],
-            "entry_point": PROBLEMS[task]["entry_point"],
-        }
-        theirs, ours = json.loads(line), verify_as(fields, program)
+    for (task, name, program), line in zip(judged, done.stdout.splitlines(), strict=True):
+        theirs, ours = json.loads(line), verify_as(fields(task), program)
         assert name != "its solution" or theirs == "passed", (task, theirs)
         failed += theirs != "passed"
         if (theirs == "passed") != (ours["outcome"] == "passed"):

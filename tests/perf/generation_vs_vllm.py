@@ -8,10 +8,11 @@ so that a machine that slows down meanwhile does not favour one. Ours draws toke
 
 import json
 import os
-import subprocess
 import sys
 import time
 from typing import Any
+
+from tests.perf.measuring import alternately
 
 SAMPLES = 4
 PROBLEMS = 96
@@ -20,6 +21,12 @@ MAX_NUM_SEQS = 64
 MAX_MODEL_LEN = 1024
 KV_CACHE_GB = 1.0
 TEMPERATURE = 0.8
+ENGINE = {
+    "model": "smollm2-135m",
+    "rollout.max_num_seqs": MAX_NUM_SEQS,
+    "rollout.max_model_len": MAX_MODEL_LEN,
+    "rollout.kv_cache_gb": KV_CACHE_GB,
+}
 
 
 def prompts() -> list[list[dict[str, str]]]:
@@ -41,16 +48,10 @@ def ours() -> float:
     from haloforge.rollout.stage import rollout_stage, rows_of
     from haloforge.session import Session
 
-    flags = {
-        "model": "smollm2-135m",
-        "rollout.max_num_seqs": MAX_NUM_SEQS,
-        "rollout.max_model_len": MAX_MODEL_LEN,
-        "rollout.kv_cache_gb": KV_CACHE_GB,
-    }
     sampling = Sampling(
         temperature=TEMPERATURE, top_p=1.0, max_tokens=MAX_TOKENS, stop_at_fence=False
     )
-    with Session(load_settings(None, flags)) as session:
+    with Session(load_settings(None, ENGINE)) as session:
         policy = session.policy(None)
         pool = session.engines(policy)
         tokenizer = session.tokenizer(policy.base)
@@ -77,17 +78,16 @@ def ours() -> float:
         return run(len(conversations))
 
 
-def reference() -> float:
-    """Tokens/s of `LLM.chat`, tuned as its own users would: both cores, eager, bf16."""
+def plain_llm() -> Any:
+    """A `vllm.LLM`, tuned as its own users would: both cores, eager, bf16."""
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, range(os.cpu_count() or 1)))
     os.environ["VLLM_NO_USAGE_STATS"] = "1"
-    from vllm import LLM, SamplingParams
+    from vllm import LLM
 
     from haloforge.model.bases import resolve_base
 
-    base = resolve_base("smollm2-135m")
-    llm = LLM(
-        model=str(base.path),
+    return LLM(
+        model=str(resolve_base("smollm2-135m").path),
         dtype="bfloat16",
         enforce_eager=True,
         max_num_seqs=MAX_NUM_SEQS,
@@ -95,6 +95,13 @@ def reference() -> float:
         kv_cache_memory_bytes=int(KV_CACHE_GB * 2**30),
         generation_config="vllm",
     )
+
+
+def reference() -> float:
+    """Tokens/s of `LLM.chat`."""
+    from vllm import SamplingParams
+
+    llm = plain_llm()
     params = SamplingParams(temperature=TEMPERATURE, max_tokens=MAX_TOKENS)
     conversations: list[Any] = prompts()
 
@@ -108,23 +115,9 @@ def reference() -> float:
     return run(len(conversations))
 
 
-def measured(side: str) -> float:
-    """One side in a process of its own, so that neither inherits threads or caches."""
-    command = [sys.executable, "-m", "tests.perf.generation_vs_vllm", side]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
-    value = float(done.stdout.splitlines()[-1])
-    print(f"  {side}: {value:.0f} tokens/s", file=sys.stderr, flush=True)
-    return value
-
-
 def main() -> None:
     """Both sides twice, in turn."""
-    sides: dict[str, list[float]] = {"ours": [], "reference": []}
-    for _ in range(2):
-        for side, values in sides.items():
-            values.append(measured(side))
+    sides = alternately("tests.perf.generation_vs_vllm", "tokens/s")
     best = {side: max(values) for side, values in sides.items()}
     note = (
         f"SmolLM2-135M, {PROBLEMS} prompts x {SAMPLES}, {MAX_TOKENS} tokens, {MAX_NUM_SEQS} in "

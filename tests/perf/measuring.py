@@ -1,8 +1,9 @@
-"""What the measures of the verifier share: real data, one core, two sides in turn, an entry."""
+"""What the measures share: real data, one core, two sides in turn, an entry."""
 
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -72,3 +73,18 @@ def tell(pace: Pace, unit: str, note: str, per_item: float = 1) -> None:
     entry = {"ours": pace.ours * per_item, "reference": pace.reference * per_item}
     ratio = pace.ours / pace.reference
     print(json.dumps({**entry, "ratio": ratio, "unit": unit, "note": f"{note}; {pace.note}"}))
+
+
+def alternately(module: str, unit: str, *arguments: str) -> dict[str, list[float]]:
+    """What the sides `ours` and `reference` of a module print last, twice each, in turn. Each runs
+    in a process of its own, so that neither inherits threads or caches."""
+    sides: dict[str, list[float]] = {"ours": [], "reference": []}
+    for _ in range(2):
+        for side, values in sides.items():
+            command = [sys.executable, "-m", module, side, *arguments]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode != 0:
+                raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+            values.append(float(done.stdout.splitlines()[-1]))
+            print(f"  {side}: {values[-1]:.3g} {unit}", file=sys.stderr, flush=True)
+    return sides

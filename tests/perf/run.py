@@ -13,6 +13,7 @@ from rich.table import Table
 
 BARS = {
     "generation_vs_vllm": 0.9,
+    "benchmark_vs_plain": 0.95,
     "verify_cpp_vs_naive": 1.8,
     "verify_python_vs_cold": 2.0,
     "verify_two_actors": 1.8,
