@@ -1,35 +1,11 @@
 """`halo-forge benchmark`."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from haloforge.cli.options import integers, settings_of, shared_options
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def suite_options(command: _Command) -> _Command:
-    """How suites are asked, and where their data is."""
-    for option in (
-        click.option("--to-date", "benchmark__to_date", help="Of LiveCodeBench, the last day."),
-        click.option("--from-date", "benchmark__from_date", help="The first, as 2024-09-01."),
-        click.option(
-            "--data",
-            "benchmark__data_dir",
-            help="Folder of the suites' data.  [default: ~/.cache/haloforge/suites]",
-        ),
-        click.option(
-            "--prompt-style",
-            "benchmark__prompt_style",
-            type=click.Choice(["auto", "instruct", "base"]),
-            help="[default: auto, by the model's chat template]",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 @click.group("benchmark")
@@ -39,15 +15,13 @@ def benchmark_group() -> None:
 
 @benchmark_group.command("run")
 @click.option("--model", "model", help="Adapter folder, base folder, or Hugging Face id.")
-@click.option("--prompts", "benchmark__prompts", help="Or suite/NAME.  [default: starter/test]")
+@click.option("--prompts", "benchmark__prompts", help="Problems.  [default: starter/test]")
 @click.option("--verifier", "verify__verifier", help="Toolchain that judges.  [default: auto]")
 @click.option("--samples", "benchmark__samples", type=int, help="Per problem.  [default: 10]")
 @click.option("--k", "benchmark__k", callback=integers, help="[default: 1,5,10]")
 @click.option("--temperature", "benchmark__temperature", type=float, help="[default: 0.7]")
 @click.option("--max-tokens", "rollout__max_tokens", type=int, help="[default: 1024]")
 @click.option("--output", type=click.Path(path_type=Path), help="[default: beside the model]")
-@click.option("--limit", "benchmark__limit", type=int, help="Of the problems.  [default: all]")
-@suite_options
 @shared_options
 def run(output: Path | None, fresh: bool, **options: Any) -> None:
     """compile@k and pass@k with 95% intervals; greedy where --samples is 1."""
@@ -75,6 +49,15 @@ def run(output: Path | None, fresh: bool, **options: Any) -> None:
 
 @benchmark_group.command("eval")
 @click.option("--suite", "suites", required=True, help="Names, such as humaneval,mbpp.")
+@click.option(
+    "--prompt-style",
+    "benchmark__prompt_style",
+    type=click.Choice(["auto", "instruct", "base"]),
+    help="[default: auto, by the model's chat template]",
+)
+@click.option("--data", "benchmark__data_dir", help="[default: ~/.cache/haloforge/suites]")
+@click.option("--from-date", "benchmark__from_date", help="Of LiveCodeBench, as 2024-09-01.")
+@click.option("--to-date", "benchmark__to_date", help="The last day of it.")
 @click.option("--model", "model", help="Adapter folder, base folder, or Hugging Face id.")
 @click.option("--samples", "benchmark__samples", type=int, help="Per problem.  [default: 10]")
 @click.option("--k", "benchmark__k", callback=integers, help="[default: 1,5,10]")
@@ -82,7 +65,6 @@ def run(output: Path | None, fresh: bool, **options: Any) -> None:
 @click.option("--max-tokens", "rollout__max_tokens", type=int, help="[default: 1024]")
 @click.option("--limit", "benchmark__limit", type=int, help="Of each suite.  [default: all]")
 @click.option("--output", type=click.Path(path_type=Path), help="[default: beside the model]")
-@suite_options
 @shared_options
 def evaluate(suites: str, output: Path | None, fresh: bool, **options: Any) -> None:
     """`run` on suites that others know, with one engine start."""

@@ -118,7 +118,7 @@ FUNCTION = {"judge": "function", "test_code": "assert f(1) == 2"}
         ({**FUNCTION, "entry_point": "f()"}, r"'entry_point' must be a name, not 'f\(\)'"),
         ({**FUNCTION, "comparison": "float"}, "'comparison' is for judge stdio, not function"),
         ({**FUNCTION, "checker": "x"}, "'checker' is for judge stdio, not function"),
-        ({"test_code": "x"}, "'test_code' is for judge function or pytest, not compile"),
+        ({"test_code": "x"}, "'test_code' is for judge function or pytest or program, not compile"),
         ({**STDIO, "entry_point": "f"}, "'entry_point' is for judge function or pytest, not stdio"),
         ({**STDIO, "float_tolerance": 0.1}, "'float_tolerance' needs 'comparison' to be 'float'"),
         ({**STDIO, "comparison": "float", "float_tolerance": 0}, "float_tolerance"),
