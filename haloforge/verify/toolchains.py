@@ -317,6 +317,11 @@ def needed(verifier: str, problem: Problem) -> Toolchain | None:
     if row is not None:
         if problem.judge in CODE_JUDGES and row.language != "python":
             raise InputError(f"{name}: judge '{problem.judge}' is for Python, not {row.language}")
+        if problem.judge == "program" and row.language != problem.language:
+            raise InputError(
+                f"{name}: its tests are in {problem.language}, but --verifier {verifier} judges "
+                f"{row.language}"
+            )
         require(row)
     return row
 

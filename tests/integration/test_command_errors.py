@@ -43,7 +43,7 @@ def halo_forge(
         ("benchmark eval --suite mbbp", 2, "unknown suite 'mbbp'; did you mean 'mbpp'?"),
         ("benchmark eval --suite humaneval,mbpp --data .", 2, "suite 'mbpp' is not at hand: fetch"),
         ("benchmark run --prompts suite/humanevl", 2, "did you mean 'humaneval'?"),
-        ("benchmark run --prompts suite/humaneval --from-date soon", 2, "benchmark.from_date"),
+        ("benchmark eval --suite humaneval --from-date soon", 2, "benchmark.from_date"),
         ("benchmark run --k one", 2, "expected whole numbers"),
         ("benchmark run --model nowhere/at/all", 2, "no such folder"),
         ("pipeline --config none.yaml", 2, "none.yaml: cannot be read"),

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from haloforge.schema import Problem
+from haloforge.errors import InputError
+from haloforge.schema import PROGRAM_LANGUAGES, Problem
 from haloforge.verify.judges.program import ASSEMBLE
 from haloforge.verify.settings import VerifySettings
 from haloforge.verify.verifier import Verifier
@@ -118,6 +119,16 @@ def test_a_status_of_0_alone_would_pass_what_ends_early() -> None:
         "runtime_error",
         "ended before its tests did",
     )
+
+
+def test_its_languages_and_no_others() -> None:
+    assert set(ASSEMBLE) == set(SETS) == set(PROGRAM_LANGUAGES)
+    prefix, tests, _ = SETS["rust"]
+    problem = Problem(
+        problem_id="p", prefix=prefix, language="rust", judge="program", test_code=tests
+    )
+    with pytest.raises(InputError, match="tests are in rust, but --verifier gcc judges cpp"):
+        Verifier(VerifySettings(verifier="gcc"), {"p": problem})
 
 
 def test_an_old_number_is_of_no_use() -> None:

@@ -40,7 +40,7 @@ class Suite:
 
 
 _EVALPLUS = "https://github.com/evalplus/{0}_release/releases/download/{1}/{2}.jsonl.gz"
-_GOOGLE = "https://github.com/google-research/google-research/blob/master/mbpp/mbpp.jsonl"
+_GOOGLE = "https://raw.githubusercontent.com/google-research/google-research/master/mbpp/mbpp.jsonl"
 
 
 def _multipl_e(name: str, short: str, language: str) -> Suite:
