@@ -4,11 +4,11 @@ Each gets full marks from a judge of the kind that it was made for, which runs h
 GRADER does in small what published graders do. All tricks are tried on all problems.
 """
 
-import ast
 from typing import Any, NamedTuple
 
 import pytest
 
+from haloforge.benchmark.suites.humaneval import with_helpers
 from haloforge.verify.limits import run_limits
 from haloforge.verify.sandbox import Sandbox
 from haloforge.verify.toolchains import box_python
@@ -40,14 +40,8 @@ def human_eval(task: str) -> Task:
     the answer."""
     row = ROWS[task]
     name = row["entry_point"]
-    helpers = [
-        ast.unparse(node)
-        for node in ast.parse(row["prompt"]).body
-        if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef)
-        and getattr(node, "name", "") != name
-    ]
-    tests = "\n\n".join([*helpers, row["test"]])
-    return Task(name, row["prompt"] + row["canonical_solution"], tests, f"check({name})")
+    reference = row["prompt"] + row["canonical_solution"]
+    return Task(name, reference, with_helpers(row), f"check({name})")
 
 
 TASKS = {

@@ -1,5 +1,6 @@
 """HumanEval (Chen et al. 2021): base models are asked as in its paper, others as in EvalPlus."""
 
+import ast
 from collections.abc import Iterable, Iterator
 
 from haloforge.benchmark.suites.rows import Row
@@ -23,6 +24,19 @@ def evalplus_chat(prompt: str) -> dict[str, str]:
     return {"prompt": INSTRUCTION.format(prompt=prompt.strip()), "answer_start": RESPONSE}
 
 
+def with_helpers(row: Row) -> str:
+    """The tests, with what they use of the prompt: taken from an answer, a helper that always gives
+    0 would pass tests that ask it about the result.
+    """
+    helpers = [
+        ast.unparse(node)
+        for node in ast.parse(row["prompt"]).body
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef)
+        and getattr(node, "name", "") != row["entry_point"]
+    ]
+    return "\n\n".join([*helpers, row["test"]])
+
+
 def humaneval(rows: Iterable[Row], style: Style) -> Iterator[Problem]:
     """The problems, each with its `check(candidate)`. Base models are given the prompt as it stands
     and end at `STOP`."""
@@ -33,7 +47,7 @@ def humaneval(rows: Iterable[Row], style: Style) -> Iterator[Problem]:
                 "problem_id": row["task_id"],
                 **(chat if style == INSTRUCT else {"prefix": row["prompt"], "stop": STOP}),
                 "judge": "function",
-                "test_code": row["test"],
+                "test_code": with_helpers(row),
                 "entry_point": row["entry_point"],
                 "reference": {"python": row["prompt"] + row["canonical_solution"]},
             }
