@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from haloforge.model.adapter import AdapterInfo, finish_adapter
-from haloforge.model.bases import resolve_base
-from haloforge.model.card import model_card
 from haloforge.model.policy import resolve_policy
+from tests.adapters import random_adapter
 
 # Loaded as the model card says; `tiny` is the base's public id, and found as a folder from here.
 PLAIN = """
@@ -37,40 +35,10 @@ print(json.dumps(logits))
 """
 
 
-@pytest.fixture
-def adapter(tiny_model: Path, tmp_path: Path) -> Path:
-    """An adapter on the tiny base that changes what it says, finished as training finishes one."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    torch.manual_seed(1)
-    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
-    for name, parameter in model.named_parameters():
-        if "lora_" in name:
-            torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(tmp_path / "trained")
-    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "trained")
-    base = resolve_base(str(tiny_model))
-    training = {"rows": 1, "trained_tokens": 1, "steps": 1, "loss_first": 1.0, "loss_last": 1.0}
-    info = AdapterInfo(
-        base=base.name,
-        base_public_id=base.public_id,
-        base_digest=base.digest,
-        stage="sft",
-        parent=base.digest,
-        chat_template="",
-        training=training,
-    )
-    folder = tmp_path / "final_model"
-    finish_adapter(tmp_path / "trained", folder, base, info, model_card(info, "None.", None))
-    return folder
-
-
 def test_an_adapter_and_its_merged_model_load_without_our_code(
-    adapter: Path, tiny_model: Path, tmp_path: Path
+    tiny_model: Path, tmp_path: Path
 ) -> None:
+    adapter = random_adapter(tiny_model, tmp_path / "final_model", 1)
     merged = tmp_path / "merged"
     resolve_policy(str(adapter)).merge_into(merged)
     done = subprocess.run(

@@ -1,0 +1,37 @@
+"""Adapters on the tiny base, made without training."""
+
+from pathlib import Path
+
+from haloforge.model.adapter import AdapterInfo, finish_adapter
+from haloforge.model.bases import resolve_base
+from haloforge.model.card import model_card
+
+
+def random_adapter(tiny_model: Path, folder: Path, seed: int) -> Path:
+    """An adapter that changes what the base says, finished in `folder` as training finishes one."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    made = folder.with_name(f"{folder.name}.made")
+    model.save_pretrained(made)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(made)
+    base = resolve_base(str(tiny_model))
+    training = {"rows": 1, "trained_tokens": 1, "steps": 1, "loss_first": 1.0, "loss_last": 1.0}
+    info = AdapterInfo(
+        base=base.name,
+        base_public_id=base.public_id,
+        base_digest=base.digest,
+        stage="sft",
+        parent=base.digest,
+        chat_template="",
+        training=training,
+    )
+    finish_adapter(made, folder, base, info, model_card(info, "None.", None))
+    return folder
