@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STARTS_WITHIN_S = 20
 SECRET = "haloforge-canary"
-BOX_VARIABLES = {"PATH", "LANG", "LC_CTYPE", "HOME", "TMPDIR", "PWD"}
+BOX_VARIABLES = {"PATH", "LANG", "LC_CTYPE", "HOME", "TMPDIR", "PWD", "MALLOC_ARENA_MAX"}
 
 # Runs in the box. Prints the attacks that worked, and `alive` to show that it could have.
 SCRIPT = """
