@@ -1,9 +1,14 @@
 """Settings of the benchmark: which problems, how many samples, which k."""
 
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+
+def _usual_k(settings: dict[str, Any]) -> tuple[int, ...]:
+    """1, 5 and 10, as far as there are samples for them."""
+    return tuple(k for k in (1, 5, 10) if k <= settings.get("samples", 10))
 
 
 class BenchmarkSettings(BaseModel):
@@ -12,7 +17,8 @@ class BenchmarkSettings(BaseModel):
     `difficulty` takes the problems of these difficulties in `prompts` (empty: all), `exclude`
     leaves out those whose ids stand in that file (one a line, or JSON lines with `problem_id`), and
     `limit` takes a fixed subset of the rest. `temperature` stands in for `rollout.temperature`
-    where it is given; with one sample a problem decoding is greedy. `resamples` is the number of
+    where it is given; with one sample a problem decoding is greedy. `k` is by default 1, 5 and 10,
+    as far as `samples` allow. `resamples` is the number of
     bootstrap resamples behind each interval. `raw` judges each completion as it stands too, with
     nothing extracted.
 
@@ -28,7 +34,7 @@ class BenchmarkSettings(BaseModel):
     exclude: str | None = None
     prompts: str = "starter/test"
     samples: int = Field(10, ge=1)
-    k: tuple[int, ...] = (1, 5, 10)
+    k: tuple[int, ...] = Field(default_factory=_usual_k)
     temperature: float | None = Field(None, ge=0)
     resamples: int = Field(10_000, ge=100)
     raw: bool = True

@@ -1,6 +1,6 @@
 """`halo-forge benchmark`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +10,7 @@ from haloforge.cli.options import integers, settings_of, shared_options
 
 if TYPE_CHECKING:
     from haloforge.benchmark.results import Result
+    from haloforge.config import Settings
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path)
@@ -22,7 +23,9 @@ _OPTIONS = (
     ),
     click.option("--verifier", "verify__verifier", help="Toolchain that judges.  [default: auto]"),
     click.option("--samples", "benchmark__samples", type=int, help="Per problem.  [default: 10]"),
-    click.option("--k", "benchmark__k", callback=integers, help="[default: 1,5,10]"),
+    click.option(
+        "--k", "benchmark__k", callback=integers, help="[default: 1,5,10, or fewer]"
+    ),
     click.option("--temperature", "benchmark__temperature", type=float, help="[default: 0.7]"),
     click.option("--max-tokens", "rollout__max_tokens", type=int, help="[default: 1024]"),
     click.option("--output", type=_FOLDER, help="[default: beside the model]"),
@@ -70,18 +73,12 @@ def run(models: tuple[str, ...], output: Path | None, fresh: bool, **options: An
 
     check_benchmark(settings, models)
     from haloforge.benchmark.measure import benchmark_all, output_folders
-    from haloforge.benchmark.scoring import benchmark_sampling
     from haloforge.session import Session
 
     with Session(settings) as session:
         policies = [session.policy(name) for name in models or [None]]
         folders = output_folders(policies, output)
-        chosen, sampling = settings.benchmark, benchmark_sampling(settings)
-        session.report.say(
-            f"benchmark: {chosen.prompts}, {chosen.samples} samples a problem, "
-            f"k {','.join(map(str, chosen.k))}, temperature {sampling.temperature:g}, "
-            f"at most {sampling.max_tokens} tokens, into {', '.join(map(str, folders.values()))}"
-        )
+        session.report.say(_plan(settings, folders))
         results = benchmark_all(session, policies, folders, fresh)
     _show(results, folders)
 
@@ -105,12 +102,25 @@ def evaluate(
         policies = [session.policy(name) for name in models or [None]]
         for suite, of_suite in chosen.items():
             folders = output_folders(policies, output, suite)
+            session.report.say(_plan(of_suite, folders))
             results = benchmark_all(session, policies, folders, fresh, of_suite)
             measured.append((suite, results, folders))
     for suite, results, folders in measured:
         first = next(iter(results.values())).settings.suite or {}
         click.echo(f"\n{suite}, prompt style {first.get('prompt_style')}")
         _show(results, folders)
+
+
+def _plan(settings: "Settings", folders: Mapping[str, Path]) -> str:
+    """What is about to be measured, how and into where."""
+    from haloforge.benchmark.scoring import benchmark_sampling
+
+    chosen, sampling = settings.benchmark, benchmark_sampling(settings)
+    return (
+        f"benchmark: {chosen.prompts}, {chosen.samples} samples a problem, "
+        f"k {','.join(map(str, chosen.k))}, temperature {sampling.temperature:g}, "
+        f"at most {sampling.max_tokens} tokens, into {', '.join(map(str, folders.values()))}"
+    )
 
 
 @benchmark_group.command("compare")

@@ -183,6 +183,11 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
     if excluded:
         identity["excluded"] = excluded
         session.report.say(f"raft: {excluded} problems left out, as {chosen.exclude} says")
+    if fooled := sum(problem.judge == "program" for problem in problems):
+        session.report.say(
+            f"raft: {fooled} problems have judge 'program', where an answer shares a process with "
+            "its tests and can redefine what they assert with: rewards may be earned unsolved"
+        )
     run_id = open_run(output, identity, fresh)
     save_settings(settings, output)
     return _Run(session, problems, sampling, system, run_id, output)

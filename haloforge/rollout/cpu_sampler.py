@@ -11,13 +11,13 @@ import torch
 from torch.nn.functional import pad
 
 # Set by an engine that computes on a CPU, so that other users of vLLM keep its own sampler.
-CPU_SAMPLER_VARIABLE = "HALOFORGE_CPU_SAMPLER"
+CPU_ENGINE_VARIABLE = "HALOFORGE_CPU_ENGINE"
 _BLOCK = 256
 
 
 def use_cpu_sampler() -> None:
     """Puts `draw` in the place of vLLM's own function in this process; a plugin of vLLM."""
-    if os.environ.get(CPU_SAMPLER_VARIABLE) is None:
+    if os.environ.get(CPU_ENGINE_VARIABLE) is None:
         return
     from vllm.v1.sample.ops import topk_topp_sampler
 

@@ -6,7 +6,8 @@ from typing import Any
 from uuid import uuid4
 
 from haloforge.errors import InfraError, ResourceError
-from haloforge.rollout.cpu_sampler import CPU_SAMPLER_VARIABLE
+from haloforge.rollout.cpu_norms import CPU_NORMS
+from haloforge.rollout.cpu_sampler import CPU_ENGINE_VARIABLE
 from haloforge.rollout.engine import FENCE_LINE, Completion, EngineSpec, Prompt, block_is_open
 from haloforge.rollout.lifetime import BIND_VARIABLE
 from haloforge.rollout.settings import Sampling
@@ -25,8 +26,9 @@ class VllmEngine:
         if on_cpu:
             # vLLM's own binding leaves a core out, which costs a third on two cores.
             os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, spec.cores))
-            os.environ[CPU_SAMPLER_VARIABLE] = "1"
+            os.environ[CPU_ENGINE_VARIABLE] = "1"
         from vllm import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
         kv_cache_gb = settings.kv_cache_gb or (_DEFAULT_CPU_KV_CACHE_GB if on_cpu else None)
@@ -42,12 +44,14 @@ class VllmEngine:
             # more than many prompts have.
             block_size=32 if on_cpu else None,
             enable_prefix_caching=True,
+            ir_op_priority=CPU_NORMS if on_cpu else {},
             disable_log_stats=True,
             seed=spec.seed,
             generation_config="vllm",  # a model's own top_p or penalties are not applied unasked
         )
         try:
-            self._llm = AsyncLLM.from_engine_args(arguments)
+            # As vLLM's own offline class: steps of more tokens than where latency counts.
+            self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         except (RuntimeError, ValueError, MemoryError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ResourceError(

@@ -169,6 +169,6 @@ def test_the_cpu_sampler_finds_its_place_in_vllm(monkeypatch: pytest.MonkeyPatch
     own = getattr(topk_topp_sampler, place)
     cpu_sampler.use_cpu_sampler()
     assert getattr(topk_topp_sampler, place) is own  # not our engine: left alone
-    monkeypatch.setenv(cpu_sampler.CPU_SAMPLER_VARIABLE, "1")
+    monkeypatch.setenv(cpu_sampler.CPU_ENGINE_VARIABLE, "1")
     cpu_sampler.use_cpu_sampler()
     assert getattr(topk_topp_sampler, place) is cpu_sampler.draw

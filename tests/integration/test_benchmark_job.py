@@ -1,0 +1,110 @@
+"""`jobs/benchmark.py` through `ray job submit` on a cluster of two nodes, killed at work."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from ray.cluster_utils import Cluster
+from ray.util.state import list_actors
+
+from tests.processes import wait_until
+
+ROOT = Path(__file__).parents[2]
+PROBLEMS, SAMPLES, ENGINES = 24, 20, 2
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head with a dashboard, and a node whose resource `boxes` draws the verifiers."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": True})
+    made.add_node(num_cpus=2, resources={"boxes": 1})
+    yield made
+    made.shutdown()
+
+
+def submit(cluster: Cluster, *arguments: object) -> "subprocess.Popen[str]":
+    """`ray job submit`, which follows the job and ends with its exit code."""
+    ray = Path(sys.executable).with_name("ray")
+    address = f"http://{cluster.webui_url}"
+    command = [ray, "job", "submit", "--address", address, "--working-dir", ".", "--"]
+    job = [sys.executable, "jobs/benchmark.py", *arguments]
+    return subprocess.Popen(
+        [*map(str, command), *map(str, job)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def drivers() -> list[psutil.Process]:
+    """Processes that run the job's script, but for the client and the shell that mention it."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if (process.info["cmdline"] or ["", ""])[1:2] == ["jobs/benchmark.py"]
+    ]
+
+
+def nodes_of(cluster: Cluster, actor: str) -> list[str]:
+    """The node of each living actor whose class name has `actor` in it."""
+    return [
+        str(found.node_id)
+        for found in list_actors(address=cluster.address, filters=[("state", "=", "ALIVE")])
+        if actor in found.class_name
+    ]
+
+
+def test_killed_at_work_and_submitted_again(
+    tiny_model: Path, tmp_path: Path, cluster: Cluster
+) -> None:
+    problems, out = tmp_path / "problems.jsonl", tmp_path / "out"
+    rows = [
+        {"problem_id": f"p{number}", "prompt": f"Print {number}.", "language": "python"}
+        | {"tests": [{"stdin": "", "stdout": f"{number}\n"}]}
+        for number in range(PROBLEMS)
+    ]
+    problems.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    asked = ["run", "--model", tiny_model, "--prompts", problems, "--output", out]
+    asked += ["--samples", SAMPLES, "--max-tokens", 64, "--k", "1,2"]
+    for setting in (
+        "rollout.engine=transformers",
+        f"rollout.engines={ENGINES}",
+        "verify.resource=boxes",
+        "verify.actors=2",
+        "benchmark.resamples=100",
+    ):
+        asked += ["--set", setting]
+
+    first = submit(cluster, *asked)
+    assert wait_until(lambda: any(out.glob("commits/*.json")) or first.poll() is not None, 300)
+    assert first.poll() is None, first.communicate()[0]
+    assert len(nodes_of(cluster, "EngineActor")) == ENGINES
+    boxes = cluster.worker_nodes.copy().pop().node_id
+    assert nodes_of(cluster, "VerifierActor") == [boxes] * 2
+    (driver,) = drivers()
+    driver.kill()
+    assert first.wait(120) != 0
+    assert not (out / "results.json").exists(), "it was not at work any more"
+    committed = {path: path.read_bytes() for path in out.rglob("*.parquet")}
+
+    told, _ = (again := submit(cluster, *asked)).communicate(timeout=500)
+    assert again.returncode == 0, told
+    assert {path: path.read_bytes() for path in committed} == committed
+    ids = Counter(
+        name
+        for shard in out.glob("samples/*.parquet")
+        for name in pq.read_table(shard)["sample_id"].to_pylist()
+    )
+    assert len(ids) == PROBLEMS * SAMPLES
+    assert set(ids.values()) == {1}
+    result = json.loads((out / "results.json").read_text())
+    assert result["complete"]
+    assert result["environment"]["hardware"]["ray_nodes"] == 2
+    assert wait_until(lambda: not nodes_of(cluster, "EngineActor"), 60), "engines were left"
