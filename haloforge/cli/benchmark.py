@@ -23,9 +23,7 @@ _OPTIONS = (
     ),
     click.option("--verifier", "verify__verifier", help="Toolchain that judges.  [default: auto]"),
     click.option("--samples", "benchmark__samples", type=int, help="Per problem.  [default: 10]"),
-    click.option(
-        "--k", "benchmark__k", callback=integers, help="[default: 1,5,10, or fewer]"
-    ),
+    click.option("--k", "benchmark__k", callback=integers, help="[default: 1,5,10, or fewer]"),
     click.option("--temperature", "benchmark__temperature", type=float, help="[default: 0.7]"),
     click.option("--max-tokens", "rollout__max_tokens", type=int, help="[default: 1024]"),
     click.option("--output", type=_FOLDER, help="[default: beside the model]"),

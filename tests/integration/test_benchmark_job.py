@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,16 +24,18 @@ PROBLEMS, SAMPLES, ENGINES = 24, 20, 2
 def cluster() -> Iterator[Cluster]:
     """A head with a dashboard, and a node whose resource `boxes` draws the verifiers."""
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": True})
-    made.add_node(num_cpus=2, resources={"boxes": 1})
-    yield made
-    made.shutdown()
+    # A folder of its own: the nodes of one machine would delete each other's copies of the job.
+    with tempfile.TemporaryDirectory() as folder:
+        made.add_node(num_cpus=2, resources={"boxes": 1}, temp_dir=folder)
+        yield made
+        made.shutdown()
 
 
 def submit(cluster: Cluster, *arguments: object) -> "subprocess.Popen[str]":
     """`ray job submit`, which follows the job and ends with its exit code."""
-    ray = Path(sys.executable).with_name("ray")
+    client = Path(sys.executable).with_name("ray")
     address = f"http://{cluster.webui_url}"
-    command = [ray, "job", "submit", "--address", address, "--working-dir", ".", "--"]
+    command = [client, "job", "submit", "--address", address, "--working-dir", ".", "--"]
     job = [sys.executable, "jobs/benchmark.py", *arguments]
     return subprocess.Popen(
         [*map(str, command), *map(str, job)],

@@ -1,11 +1,11 @@
 """Problems/s of a benchmark on HumanEval over a plain `vllm.LLM.chat`, then one verdict at a time.
 
-From the prompts to all verdicts, start-up apart: ours is `sample_and_judge`, which judges while it
-generates and commits both; the reference is one call for all answers, then our own verifier in the
-same process, which keeps nothing. Both sides: the bundled model, the same prompts, greedy, at most
-MAX_TOKENS, the same engine settings, no cache of verdicts, warmed up on the same few problems. They
-alternate and the better of two counts. `python -m tests.perf.benchmark_vs_plain [PROBLEMS]`, by
-default all 164.
+From the prompts to all verdicts, start-up apart: ours is `sample_and_judge`, which starts Ray Data
+and a verifier, judges while it generates and commits both; the reference is one call for all
+answers, then our own verifier in the same process, which keeps nothing. Both sides: the bundled
+model, the same prompts, greedy, at most MAX_TOKENS, the same engine settings, one verifier, no
+cache of verdicts, warmed up on the same few problems. They alternate and the better of two counts.
+`python -m tests.perf.benchmark_vs_plain [PROBLEMS]`, by default all 164.
 """
 
 import json
@@ -51,7 +51,7 @@ def ours(count: int) -> float:
     from haloforge.store.shards import read_judged
 
     sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=MAX_TOKENS, stop_at_fence=False)
-    settings = load_settings(None, {**ENGINE, "verify.cache": False})
+    settings = load_settings(None, {**ENGINE, "verify.cache": False, "verify.actors": 1})
     with Session(settings) as session, tempfile.TemporaryDirectory() as parent:
         policy = session.policy(None)
 
