@@ -26,7 +26,8 @@ def identity_of(settings: BaseModel, exclude: Collection[str] = ()) -> Identity:
     told: Identity = {}
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
-        default = FIRST_DEFAULTS.get(f"{type(settings).__name__}.{name}", field.default)
+        usual = field.get_default(call_default_factory=True, validated_data={})
+        default = FIRST_DEFAULTS.get(f"{type(settings).__name__}.{name}", usual)
         if isinstance(value, BaseModel):
             value, default = identity_of(value), {}
         if name not in exclude and value != default:

@@ -65,7 +65,8 @@ def first_defaults(model: type[BaseModel]) -> dict[str, Any]:
         if isinstance(field.default, BaseModel):
             found |= first_defaults(type(field.default))
         elif not field.is_required():
-            default = FIRST_DEFAULTS.get(key, field.default)
+            usual = field.get_default(call_default_factory=True, validated_data={})
+            default = FIRST_DEFAULTS.get(key, usual)
             found[key] = list(default) if isinstance(default, tuple) else default
     return found
 

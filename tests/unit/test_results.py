@@ -227,9 +227,14 @@ def test_engines_start_once_a_base(
 
 
 def test_k_above_the_samples_is_refused_with_the_reason() -> None:
-    settings = load_settings(None, {"benchmark.samples": 4})
+    settings = load_settings(None, {"benchmark.samples": 4, "benchmark.k": [1, 5]})
     with pytest.raises(InputError, match="k=5 cannot be estimated from 4 samples a problem"):
         check_benchmark(settings)
+
+
+@pytest.mark.parametrize(("samples", "k"), [(1, (1,)), (5, (1, 5)), (9, (1, 5)), (20, (1, 5, 10))])
+def test_k_is_by_default_as_far_as_the_samples_go(samples: int, k: tuple[int, ...]) -> None:
+    assert load_settings(None, {"benchmark.samples": samples}).benchmark.k == k
 
 
 def test_a_model_that_cannot_be_is_refused_before_anything_starts() -> None:
