@@ -31,7 +31,9 @@ def free_port() -> int:
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A head with a dashboard, and a node whose resource `boxes` draws the verifiers."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": True})
+    ports = {name: free_port() for name in ("dashboard_port", "dashboard_agent_listen_port")}
+    head = {"num_cpus": 2, "include_dashboard": True, **ports}
+    made = Cluster(initialize_head=True, head_node_args=head)
     # A folder of its own: the nodes of one machine would delete each other's copies of the job.
     with tempfile.TemporaryDirectory() as folder:
         made.add_node(num_cpus=2, resources={"boxes": 1}, temp_dir=folder)
