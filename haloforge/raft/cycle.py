@@ -183,9 +183,9 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
     if excluded:
         identity["excluded"] = excluded
         session.report.say(f"raft: {excluded} problems left out, as {chosen.exclude} says")
-    if fooled := sum(problem.judge == "program" for problem in problems):
+    if exposed := sum(problem.judge == "program" for problem in problems):
         session.report.say(
-            f"raft: {fooled} problems have judge 'program', where an answer shares a process with "
+            f"raft: {exposed} problems have judge 'program', where an answer shares a process with "
             "its tests and can redefine what they assert with: rewards may be earned unsolved"
         )
     run_id = open_run(output, identity, fresh)

@@ -36,9 +36,11 @@ def cluster() -> Iterator[Cluster]:
     made = Cluster(initialize_head=True, head_node_args=head)
     # A folder of its own: the nodes of one machine would delete each other's copies of the job.
     with tempfile.TemporaryDirectory() as folder:
-        made.add_node(num_cpus=2, resources={"boxes": 1}, temp_dir=folder)
-        yield made
-        made.shutdown()
+        try:
+            made.add_node(num_cpus=2, resources={"boxes": 1}, temp_dir=folder)
+            yield made
+        finally:
+            made.shutdown()
 
 
 def submit(cluster: Cluster, *arguments: object) -> "subprocess.Popen[str]":
