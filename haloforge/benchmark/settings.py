@@ -18,9 +18,8 @@ class BenchmarkSettings(BaseModel):
     leaves out those whose ids stand in that file (one a line, or JSON lines with `problem_id`), and
     `limit` takes a fixed subset of the rest. `temperature` stands in for `rollout.temperature`
     where it is given; with one sample a problem decoding is greedy. `k` is by default 1, 5 and 10,
-    as far as `samples` allow. `resamples` is the number of
-    bootstrap resamples behind each interval. `raw` judges each completion as it stands too, with
-    nothing extracted.
+    as far as `samples` allow. `resamples` is the number of bootstrap resamples behind each
+    interval. `raw` judges each completion as it stands too, with nothing extracted.
 
     The next are for suites, which `prompts` names as `suite/NAME`: how the model is asked
     (`prompt_style`), the folder that holds their data or a folder for each (`data_dir`), and the

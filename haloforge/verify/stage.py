@@ -18,8 +18,8 @@ from haloforge.verify.stored import session_folder
 from haloforge.verify.verifier import ATTEMPTS, Verifier
 
 # Samples in one actor: one is judged while others wait at hand, for Ray Data deals out new ones ten
-# times a second at most.
-IN_FLIGHT = 3
+# times a second at most. With fewer, some that finish together would already start another actor.
+IN_FLIGHT = 8
 PATIENCE_S = 2.0
 # The share of places taken above which the fleet grows by an actor, and below which one is let go:
 # never, for one that is at rest costs nothing, and a new one three seconds of a core.

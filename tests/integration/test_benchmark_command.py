@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from tests.adapters import random_adapter
 from tests.processes import family, living, names, wait_until
+from tests.runs import printing_problems, sample_ids
 
 PROBLEMS = 24
 OPTIONS = (
@@ -23,14 +22,7 @@ OPTIONS = (
 
 @pytest.fixture
 def problems(tmp_path: Path) -> Path:
-    path = tmp_path / "problems.jsonl"
-    rows = [
-        {"problem_id": f"p{number}", "prompt": f"Print {number}.", "language": "python"}
-        | {"tests": [{"stdin": "", "stdout": f"{number}\n"}]}
-        for number in range(PROBLEMS)
-    ]
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    return path
+    return printing_problems(tmp_path / "problems.jsonl", PROBLEMS)
 
 
 def command(*arguments: object) -> list[str]:
@@ -86,10 +78,7 @@ def test_killed_at_work_it_goes_on_and_a_finished_one_stays(
     assert done.returncode == 0, done.stderr
     after = files(out)
     assert {path: after[path] for path in committed} == committed
-    shards = sorted(out.glob("samples/*.parquet"))
-    ids = Counter(
-        name for shard in shards for name in pq.read_table(shard)["sample_id"].to_pylist()
-    )
+    ids = sample_ids(out)
     assert len(ids) == PROBLEMS * samples
     assert set(ids.values()) == {1}
 

@@ -5,17 +5,17 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
-import pyarrow.parquet as pq
 import pytest
 from ray.cluster_utils import Cluster
 from ray.util.state import list_actors
 
 from tests.processes import wait_until
+from tests.runs import printing_problems, sample_ids
 
 ROOT = Path(__file__).parents[2]
 PROBLEMS, SAMPLES, ENGINES = 24, 20, 2
@@ -38,9 +38,21 @@ def cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             made.add_node(num_cpus=2, resources={"boxes": 1}, temp_dir=folder)
+            # Ray gives a submission ten seconds to find the head's agent, which starts last.
+            agent = f"http://127.0.0.1:{ports['dashboard_agent_listen_port']}"
+            assert wait_until(lambda: healthy(agent), 120), "the head's agent did not start"
             yield made
         finally:
             made.shutdown()
+
+
+def healthy(agent: str) -> bool:
+    """Whether the agent of a node, by which Ray starts jobs, answers."""
+    try:
+        with urlopen(f"{agent}/api/local_raylet_healthz", timeout=10) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 def submit(cluster: Cluster, *arguments: object) -> "subprocess.Popen[str]":
@@ -79,13 +91,8 @@ def nodes_of(cluster: Cluster, actor: str) -> list[str]:
 def test_killed_at_work_and_submitted_again(
     tiny_model: Path, tmp_path: Path, cluster: Cluster
 ) -> None:
-    problems, out = tmp_path / "problems.jsonl", tmp_path / "out"
-    rows = [
-        {"problem_id": f"p{number}", "prompt": f"Print {number}.", "language": "python"}
-        | {"tests": [{"stdin": "", "stdout": f"{number}\n"}]}
-        for number in range(PROBLEMS)
-    ]
-    problems.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    problems = printing_problems(tmp_path / "problems.jsonl", PROBLEMS)
+    out = tmp_path / "out"
     asked = ["run", "--model", tiny_model, "--prompts", problems, "--output", out]
     asked += ["--samples", SAMPLES, "--max-tokens", 64, "--k", "1,2"]
     for setting in (
@@ -112,11 +119,7 @@ def test_killed_at_work_and_submitted_again(
     told, _ = (again := submit(cluster, *asked)).communicate(timeout=500)
     assert again.returncode == 0, told
     assert {path: path.read_bytes() for path in committed} == committed
-    ids = Counter(
-        name
-        for shard in out.glob("samples/*.parquet")
-        for name in pq.read_table(shard)["sample_id"].to_pylist()
-    )
+    ids = sample_ids(out)
     assert len(ids) == PROBLEMS * SAMPLES
     assert set(ids.values()) == {1}
     result = json.loads((out / "results.json").read_text())

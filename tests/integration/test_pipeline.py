@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import yaml
 
 from tests.processes import family, living, names, wait_until
+from tests.runs import sample_ids
 
 
 def problem(number: int) -> dict[str, object]:
@@ -61,15 +60,6 @@ def toy(folder: Path) -> list[str]:
     }
     (folder / "toy.yaml").write_text(yaml.safe_dump(settings))
     return [sys.executable, "-m", "haloforge", "pipeline", "--config", str(folder / "toy.yaml")]
-
-
-def sample_ids(run: Path) -> Counter[str]:
-    ids: Counter[str] = Counter()
-    for manifest in run.rglob("commits/*.json"):
-        shard = json.loads(manifest.read_text())["shard"]
-        table = pq.read_table(manifest.parent.parent / "samples" / shard)
-        ids.update(table["sample_id"].to_pylist())
-    return ids
 
 
 def digests(run: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Problems named in a file are left out, before a limit is applied, and their number is kept."""
+"""Which problems a run takes: those named in a file are left out, before a limit is applied."""
 
 import json
 from pathlib import Path
@@ -78,3 +78,21 @@ def test_the_number_is_printed_and_kept(tmp_path: Path, capsys: pytest.CaptureFi
     measured = passing([2], 2)
     told = measured.settings.model_copy(update={"excluded": 2})
     assert "(2 left out)" in _title(measured.model_copy(update={"settings": told}))
+
+
+def test_problems_that_can_be_cheated_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(judge: str, language: str, **fields: str) -> str:
+        (tmp_path / judge).mkdir()
+        path = tmp_path / judge / "own.jsonl"
+        row = {"problem_id": "p", "prompt": "Write f.", "judge": judge, "language": language}
+        path.write_text(json.dumps(row | fields) + "\n")
+        session: Any = Session(load_settings(None, {"raft.prompts": str(path)}))
+        _open(session, POLICY, tmp_path / judge / "run", fresh=False)
+        return " ".join(capsys.readouterr().err.split())
+
+    cheated = told("program", "cpp", test_code="int main() { assert(f() == 1); }")
+    assert "1 problems have judge 'program'" in cheated
+    asserts = "def check(f):\n    assert f() == 1"
+    assert "judge 'program'" not in told("function", "python", test_code=asserts, entry_point="f")
