@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -34,7 +34,8 @@ class SftSettings(BaseModel):
     """Supervised fine-tuning before RAFT; `epochs` and `learning_rate` stand in for `train`'s.
 
     `difficulty` takes the references of these difficulties where `data` is the starter set (empty:
-    all), `limit` a fixed subset of the conversations.
+    all), `limit` a fixed subset of the conversations. `validation` holds conversations out of
+    training: a share of them, in which none has a prompt that is trained on, or a file of its own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +43,7 @@ class SftSettings(BaseModel):
     data: str = "starter"
     difficulty: list[str] = []
     limit: int | None = Field(None, ge=1)
+    validation: Annotated[float, Field(gt=0, lt=1)] | str | None = None
     output: str = "models/sft"
     epochs: float | None = Field(None, gt=0)
     learning_rate: float | None = Field(None, gt=0)

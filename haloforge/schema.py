@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -247,6 +248,11 @@ VERDICT_SCHEMA = pa.schema(
 
 def digest(*parts: Any) -> str:
     """First 16 hex digits of the SHA-256 over `parts`, each closed by a NUL."""
+    return digest_of(parts)
+
+
+def digest_of(parts: Iterable[Any]) -> str:
+    """`digest` of a stream."""
     sha = hashlib.sha256()
     for part in parts:
         sha.update(str(part).encode() + b"\0")

@@ -1,13 +1,15 @@
 """Supervised fine-tuning: the stage before RAFT."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from haloforge.config import save_settings
-from haloforge.data.sft import common_system, read_sft
+from haloforge.config import Settings, save_settings
+from haloforge.data.sft import common_system, hold_out, read_sft
 from haloforge.model.policy import Policy, resolve_policy
-from haloforge.schema import digest
+from haloforge.schema import Message, digest_of
 from haloforge.session import Session
 from haloforge.store.run import identity_of, open_run
+from haloforge.train.settings import NOT_LEARNED, TrainSettings
 from haloforge.update import update_policy
 
 FINAL = "final_model"
@@ -19,22 +21,15 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
     A run that has ended is not repeated. Raises InputError where `output` holds another run.
     """
     settings = session.settings
-    chosen = settings.sft
-    rows = read_sft(
-        chosen.data, settings.language, settings.system, chosen.difficulty, chosen.limit
-    )
-    training = settings.train.model_copy(
-        update={
-            "epochs": chosen.epochs or settings.train.epochs,
-            "learning_rate": chosen.learning_rate or settings.train.learning_rate,
-        }
-    )
+    rows, held_out, training = read_inputs(settings)
     identity = {
         "what": "sft",
-        "data": digest(*rows),
+        "data": digest_of(rows),
         "policy": policy.digest,
-        "train": identity_of(training, {"workers", "micro_batch_size"}),
+        "train": identity_of(training, NOT_LEARNED),
     }
+    if held_out:
+        identity["validation"] = digest_of(held_out)
     open_run(output, identity, fresh)
     save_settings(settings, output)
     target = output / FINAL
@@ -49,5 +44,46 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
         training,
         stage="sft",
         system=common_system(rows),
-        data=f"Supervised fine-tuning on `{Path(chosen.data).name}`.",
+        data=f"Supervised fine-tuning on `{Path(settings.sft.data).name}`.",
+        validation=held_out,
     )
+
+
+def read_inputs(
+    settings: Settings,
+) -> tuple[Sequence[list[Message]], Sequence[list[Message]], TrainSettings]:
+    """The conversations to train on, those held out, and how training is done."""
+    chosen = settings.sft
+    rows = read_sft(
+        chosen.data, settings.language, settings.system, chosen.difficulty, chosen.limit
+    )
+    held_out: Sequence[list[Message]] = []
+    if isinstance(chosen.validation, str):
+        held_out = read_sft(chosen.validation, settings.language, settings.system)
+    elif chosen.validation is not None:
+        rows, held_out = hold_out(rows, chosen.validation, settings.seed)
+    given = {name: getattr(chosen, name) for name in ("epochs", "learning_rate")}
+    stands_in = {name: value for name, value in given.items() if value is not None}
+    return rows, held_out, settings.train.model_copy(update=stands_in)
+
+
+def preview(session: Session, policy: Policy, batch: bool, numbers: bool) -> str:
+    """What `sft` would train on, without training: its first batch, its numbers, or both."""
+    from haloforge.report.training import batch_text, estimate_text
+    from haloforge.train.estimate import estimate
+    from haloforge.train.examples import encode_rows
+    from haloforge.train.plan import StepPlan, warmup_steps
+
+    rows, _, training = read_inputs(session.settings)
+    messages = ({"messages": row} for row in rows)
+    examples, dropped = encode_rows(messages, policy.base.path, training.max_length)
+    plan = StepPlan(examples.lengths(), training.batch_size, training.epochs, training.seed)
+    warmup_steps(plan.num_steps, training)
+    workers = session.placement.trainers
+    told = []
+    if batch:
+        told.append(batch_text(examples, session.tokenizer(policy.base), training, workers))
+    if numbers:
+        found = estimate(examples, dropped, policy.base.path, policy.adapter, training, workers)
+        told.append(estimate_text(found, training))
+    return "\n".join(told)

@@ -1,4 +1,4 @@
-"""One update of a policy: conversations in, an adapter with its provenance and card out."""
+"""One update of a policy: conversations in, an adapter or model with provenance and card out."""
 
 import shutil
 from collections.abc import Sequence
@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from haloforge.data.chat import ensure_template
-from haloforge.model.adapter import AdapterInfo, finish_adapter, installed_versions
+from haloforge.errors import InputError
+from haloforge.model.adapter import AdapterInfo, finish_training, installed_versions
 from haloforge.model.card import model_card
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.schema import Message
 from haloforge.session import Session
-from haloforge.train.loop import StepMetrics
+from haloforge.train.metrics import METRICS, TENSORBOARD, StepMetrics
 from haloforge.train.plan import StepPlan
 from haloforge.train.settings import TrainSettings
 from haloforge.train.trainer import train
@@ -28,25 +29,33 @@ def update_policy(
     system: str | None = None,
     data: str = "",
     facts: dict[str, Any] | None = None,
+    validation: Sequence[Sequence[Message]] = (),
 ) -> Policy:
     """Trains `policy` (its adapter goes on, or a new one starts) on `rows`; returns the new policy.
 
-    `target` becomes a PEFT folder when training has ended; before that nothing is there. `data` and
-    `facts` say in the model card what it learned from. Raises what `train` raises.
+    `target` becomes a PEFT folder, or without `use_lora` a model folder, when training has ended;
+    before that nothing is there, and a training that was stopped goes on. `validation` are
+    conversations that are held out. `data` and `facts` say in the model card what it learned from.
+    Raises what `train` raises.
     """
+    if policy.adapter is not None and not settings.use_lora:
+        raise InputError(
+            f"train.use_lora=false trains all weights of a model; '{policy.name}' is an adapter: "
+            "make one model of it and its base with `halo-forge model merge`"
+        )
     place = session.placement
     settings = settings.model_copy(update={"workers": place.trainers})
-    work = target.with_name(f"{target.name}.training")
-    shutil.rmtree(work, ignore_errors=True)
+    work = target.with_name(f"{target.name}.training")  # where a stopped training goes on
     plan = StepPlan([1] * len(rows), settings.batch_size, settings.epochs, settings.seed)
     title = f"train {stage}" + (f" cycle {cycle}" if cycle else "")
     with session.report.stage(title, plan.num_steps, "steps") as progress:
 
         def on_step(step: StepMetrics) -> None:
-            progress.advance(1, f"loss {step.loss:.3f}", total=step.num_steps)
+            told = "" if step.eval_loss is None else f", held out {step.eval_loss:.3f}"
+            progress.advance(1, f"loss {step.loss:.3f}{told}", total=step.num_steps)
 
         result = train(
-            [{"messages": list(row)} for row in rows],
+            ({"messages": list(row)} for row in rows),
             policy.base.path,
             policy.adapter,
             work,
@@ -55,6 +64,7 @@ def update_policy(
             place.threads_per_trainer,
             on_step,
             place.gpus_per_trainer,
+            [{"messages": list(row)} for row in validation],
         )
     training = {
         "rows": len(rows),
@@ -64,6 +74,8 @@ def update_policy(
         "loss_last": result.loss_last,
         "trained_tokens": result.trained_tokens,
         "seconds": result.seconds,
+        "restarts": result.restarts,
+        **({"best_step": result.best_step, "eval_loss": result.eval_loss} if validation else {}),
         **(facts or {}),
     }
     info = AdapterInfo(
@@ -79,9 +91,14 @@ def update_policy(
         training=training,
         versions=installed_versions(),
     )
-    shutil.copy(work / "metrics.jsonl", result.adapter_path / "metrics.jsonl")
-    finish_adapter(
-        result.adapter_path, target, policy.base, info, model_card(info, data, policy.base.license)
+    shutil.copy(work / METRICS, result.path)
+    shutil.copytree(work / TENSORBOARD, result.path / TENSORBOARD)
+    finish_training(
+        result.path,
+        target,
+        policy.base,
+        info,
+        model_card(info, data, policy.base.license, not settings.use_lora),
     )
     shutil.rmtree(work)
     return resolve_policy(str(target))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from haloforge.model.adapter import AdapterInfo, finish_adapter
+from haloforge.model.adapter import AdapterInfo, finish_training
 from haloforge.model.bases import resolve_base
 from haloforge.model.card import model_card
 
@@ -33,5 +33,5 @@ def random_adapter(tiny_model: Path, folder: Path, seed: int) -> Path:
         chat_template="",
         training=training,
     )
-    finish_adapter(made, folder, base, info, model_card(info, "None.", None))
+    finish_training(made, folder, base, info, model_card(info, "None.", None))
     return folder

@@ -70,8 +70,8 @@ def benchmark(
         }
     )
     write_atomic(output / RESULTS, result.model_dump_json(indent=2) + "\n")
-    if policy.adapter is not None:
-        add_results(policy.adapter, _title(result), {m: str(e) for m, e in result.measures.items()})
+    if policy.folder is not None:
+        add_results(policy.folder, _title(result), {m: str(e) for m, e in result.measures.items()})
     return result
 
 
@@ -114,9 +114,9 @@ def output_folders(
 
 
 def default_output(policy: Policy) -> Path:
-    """A folder beside the adapter, or `models/benchmark/<name>` for a base."""
-    if policy.adapter is not None:
-        return policy.adapter.with_name(f"{policy.adapter.name}_benchmark")
+    """A folder beside what was trained, or `models/benchmark/<name>` for a base."""
+    if policy.folder is not None:
+        return policy.folder.with_name(f"{policy.folder.name}_benchmark")
     return Path("models") / "benchmark" / policy.base.public_id.replace("/", "--")
 
 

@@ -55,3 +55,13 @@ def integers(context: click.Context, parameter: click.Parameter, value: str | No
         raise click.BadParameter(
             f"expected whole numbers such as 1,5,10, found {value!r}"
         ) from None
+
+
+def share_or_file(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """`0.1` as a number, anything else as a path."""
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return value

@@ -28,6 +28,9 @@ def raft_group() -> None:
     type=float,
     help="Fraction in (0, 1] of a problem's samples to keep.  [default: 0.5]",
 )
+@click.option(
+    "--no-lora", "train__use_lora", flag_value=False, default=None, help="Train all weights."
+)
 @click.option("--output", "raft__output", help="Folder of the run.  [default: models/raft]")
 @shared_options
 def train(fresh: bool, **options: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from haloforge.cli.options import settings_of, shared_options
+from haloforge.cli.options import settings_of, share_or_file, shared_options
 
 
 @click.group("sft")
@@ -20,16 +20,38 @@ def sft_group() -> None:
 @click.option("--epochs", "sft__epochs", type=float, help="Passes over the data.  [default: 3]")
 @click.option("--learning-rate", "sft__learning_rate", type=float, help="[default: 2e-4]")
 @click.option("--batch-size", "train__batch_size", type=int, help="Examples a step.  [default: 8]")
+@click.option(
+    "--validation",
+    "sft__validation",
+    callback=share_or_file,
+    help="Held-out share (0.1) or a JSONL of its own.  [default: none]",
+)
+@click.option("--eval-steps", "train__eval_steps", type=int, help="[default: each epoch]")
+@click.option("--patience", "train__patience", type=int, help="Stop after so many in vain.")
+@click.option("--save-steps", "train__save_steps", type=int, help="[default: 100]")
+@click.option("--save-total-limit", "train__save_total_limit", type=int, help="[default: 2]")
+@click.option(
+    "--no-lora", "train__use_lora", flag_value=False, default=None, help="Train all weights."
+)
+@click.option("--deepspeed", "train__deepspeed", help="A DeepSpeed JSON of your own.")
+@click.option("--show-batch", is_flag=True, help="Print one batch, trained tokens marked, and end.")
+@click.option("--dry-run", is_flag=True, help="Print steps, tokens and memory, and end.")
 @shared_options
-def train(fresh: bool, **options: Any) -> None:
-    """Trains a LoRA adapter; OUTPUT/final_model is what later stages take."""
+def train(fresh: bool, show_batch: bool, dry_run: bool, **options: Any) -> None:
+    """Trains a LoRA adapter; OUTPUT/final_model is what later stages take.
+
+    Stopped in whatever way, the same command goes on from the last checkpoint.
+    """
     settings = settings_of(**options)
     from haloforge.preflight import check_sft
 
     check_sft(settings)
     from haloforge.session import Session
-    from haloforge.sft import sft
+    from haloforge.sft import preview, sft
 
     with Session(settings) as session:
+        if show_batch or dry_run:
+            click.echo(preview(session, session.policy(None), show_batch, dry_run))
+            return
         policy = sft(session, session.policy(None), Path(settings.sft.output), fresh)
     click.echo(policy.name)

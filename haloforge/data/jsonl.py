@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from pydantic import ValidationError
 
@@ -34,6 +35,44 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise InputError(f"{path}: not UTF-8 text ({error.reason})") from None
     if not found:
         raise InputError(f"{path}: the file is empty; expected one JSON object a line")
+
+
+class JsonLines(Sequence[dict[str, Any]]):
+    """The objects of a file that was read through once: each is parsed where it is asked for, and
+    only where it stands is kept, 8 bytes a line."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises InputError as `read_jsonl` does."""
+        self.path = path
+        self._starts, self._numbers = array("q"), array("q")
+        for number, _ in read_jsonl(path):
+            self._numbers.append(number)
+        wanted, place = iter(self._numbers), 0
+        following = next(wanted, None)
+        with path.open("rb") as handle:
+            for number, line in enumerate(handle, 1):
+                if number == following:
+                    self._starts.append(place)
+                    following = next(wanted, None)
+                place += len(line)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def place(self, index: int) -> str:
+        """File and line of a row, for what is said of it."""
+        return f"{self.path}, line {self._numbers[index]}"
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        with self.path.open("rb") as handle:
+            handle.seek(self._starts[index])
+            return _object(self.path, self._numbers[index], handle.readline().decode())
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:

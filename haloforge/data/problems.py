@@ -1,7 +1,7 @@
 """Problems to solve: the bundled starter set, and JSONL files of problems or of SFT rows."""
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -67,7 +67,7 @@ def read_problems(
         ]
     problems = _distinct([in_language(problem, language) for problem in problems], source)
     problems = _of_difficulty(problems, difficulty, source)
-    return fixed_subset(problems, limit, lambda problem: problem.problem_id)
+    return list(fixed_subset(problems, limit, lambda problem: problem.problem_id))
 
 
 def _of_difficulty(
@@ -116,7 +116,7 @@ def choose_problems(
     if not kept:
         raise InputError(f"{choice.exclude}: leaves out every problem of {choice.prompts}")
     subset = fixed_subset(kept, choice.limit, lambda problem: problem.problem_id)
-    return Chosen(subset, len(problems) - len(kept))
+    return Chosen(list(subset), len(problems) - len(kept))
 
 
 def read_ids(path: Path) -> set[str]:
@@ -133,7 +133,7 @@ def read_ids(path: Path) -> set[str]:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def fixed_subset(rows: list[_T], limit: int | None, key: Callable[[_T], str]) -> list[_T]:
+def fixed_subset(rows: Sequence[_T], limit: int | None, key: Callable[[_T], str]) -> Sequence[_T]:
     """`limit` of `rows` in their order, chosen by the digest of `key`: the same wherever they stand
     among others, and those of a smaller limit are among them."""
     if limit is None or limit >= len(rows):

@@ -1,11 +1,12 @@
 """Rows for supervised fine-tuning: conversations that end with the answer to learn."""
 
-from collections.abc import Collection, Iterable
+from array import array
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from haloforge.data.chat import ROLES, parse_chatml
-from haloforge.data.jsonl import read_jsonl
+from haloforge.data.jsonl import JsonLines
 from haloforge.data.problems import (
     DEFAULT_LANGUAGE,
     LANGUAGES,
@@ -15,7 +16,9 @@ from haloforge.data.problems import (
     read_problems,
 )
 from haloforge.errors import InputError
-from haloforge.schema import Message, Problem
+from haloforge.schema import Message, Problem, digest
+
+_T = TypeVar("_T")
 
 
 def read_sft(
@@ -24,25 +27,52 @@ def read_sft(
     system: str | None = None,
     difficulty: Collection[str] = (),
     limit: int | None = None,
-) -> list[list[Message]]:
+) -> Sequence[list[Message]]:
     """The conversations in `source`: `starter`, or a JSONL file with `text` or `messages`.
 
-    Each ends with an assistant's turn; those without a system prompt begin with `system` if that is
-    given, as sampling does. `difficulty` takes those of the starter set only, `limit` that many of
-    the conversations, the same ones each time. Raises InputError naming file, line and field.
+    Those of a file are read where they are asked for, so that its size does not matter. Each ends
+    with an assistant's turn; those without a system prompt begin with `system` if that is given, as
+    sampling does. `difficulty` takes those of the starter set only, `limit` that many of the
+    conversations, the same ones each time. Raises InputError naming file, line and field.
     """
+    head: list[Message] = [{"role": "system", "content": system}] if system else []
     if source == STARTER and not Path(source).exists():
         asked = language or DEFAULT_LANGUAGE
         problems = read_problems(STARTER, language, difficulty=difficulty)
         solved = [problem for problem in problems if asked in problem.reference]
         few = fixed_subset(solved, limit, lambda problem: problem.problem_id)
-        rows = reference_conversations(few, asked)
-    else:
-        path = Path(source)
-        rows = [conversation(row, f"{path}, line {number}") for number, row in read_jsonl(path)]
-        rows = fixed_subset(rows, limit, str)
-    head: list[Message] = [{"role": "system", "content": system}] if system else []
-    return [row if row[0]["role"] == "system" else [*head, *row] for row in rows]
+        return [_begun(row, head) for row in reference_conversations(few, asked)]
+    lines = JsonLines(Path(source))
+    for index, row in enumerate(lines):
+        conversation(row, lines.place(index))
+    rows = View(lines, lambda index: conversation(lines[index], lines.place(index)))
+    if limit is not None:
+        return [_begun(row, head) for row in fixed_subset(rows, limit, str)]
+    return View(rows, lambda index: _begun(rows[index], head))
+
+
+class View(Sequence[_T]):
+    """Rows that are made where they are asked for: as many as `rows`, each by its place there."""
+
+    def __init__(self, rows: Sequence[Any], row: Callable[[int], _T]) -> None:
+        self._rows, self._row = rows, row
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> _T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[_T]: ...
+    def __getitem__(self, index: int | slice) -> _T | list[_T]:
+        if isinstance(index, slice):
+            return [self._row(place) for place in range(*index.indices(len(self)))]
+        return self._row(range(len(self))[index])
+
+
+def _begun(row: list[Message], head: list[Message]) -> list[Message]:
+    """The conversation with `head` before it, where it has no system prompt of its own."""
+    return row if row[0]["role"] == "system" else [*head, *row]
 
 
 def conversation(row: dict[str, Any], place: str) -> list[Message]:
@@ -90,6 +120,28 @@ def reference_conversations(problems: Iterable[Problem], language: str) -> list[
 def to_chatml(messages: Iterable[Message]) -> str:
     """The turns as ChatML text, the form of the `text` field."""
     return "\n".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>" for m in messages)
+
+
+def hold_out(
+    rows: Sequence[list[Message]], share: float, seed: int
+) -> tuple[Sequence[list[Message]], Sequence[list[Message]]]:
+    """The rows to train on, and about `share` of them to validate on, one at least.
+
+    Rows of one prompt stay together, and which are held out depends on the prompts and `seed`
+    alone. Raises InputError where all rows have the same prompt.
+    """
+    prompts = [digest(row[:-1]) for row in rows]
+    order = sorted(set(prompts), key=lambda prompt: digest(seed, prompt))
+    if len(order) < 2:
+        raise InputError("sft.validation: all conversations have one prompt: none can be held out")
+    held_out = set(order[: min(max(1, round(share * len(order))), len(order) - 1)])
+    trained, validated = array("q"), array("q")
+    for place, prompt in enumerate(prompts):
+        (validated if prompt in held_out else trained).append(place)
+    return (
+        View(trained, lambda index: rows[trained[index]]),
+        View(validated, lambda index: rows[validated[index]]),
+    )
 
 
 def common_system(rows: Iterable[list[Message]]) -> str | None:

@@ -66,15 +66,16 @@ def read_info(folder: Path) -> AdapterInfo:
         raise InputError(f"{path}: {field}: {first['msg']}") from None
 
 
-def finish_adapter(trained: Path, target: Path, base: Base, info: AdapterInfo, card: str) -> None:
-    """Moves the adapter in `trained` to `target` with its provenance and model card.
+def finish_training(trained: Path, target: Path, base: Base, info: AdapterInfo, card: str) -> None:
+    """Moves the adapter or model in `trained` to `target` with its provenance and model card.
 
     `target` appears whole or not at all: the folder's existence says that training ended.
     """
     config_path = trained / "adapter_config.json"
-    config = json.loads(config_path.read_text())
-    config["base_model_name_or_path"] = base.public_id  # never a path of this machine
-    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    if config_path.is_file():
+        config = json.loads(config_path.read_text())
+        config["base_model_name_or_path"] = base.public_id  # never a path of this machine
+        config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     (trained / INFO_FILE).write_text(info.model_dump_json(indent=2) + "\n")
     (trained / "README.md").write_text(card)
     partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")

@@ -13,16 +13,17 @@ _CARD = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=T
     """\
 ---
 base_model: {{ info.base_public_id }}
-library_name: peft
+library_name: {{ "transformers" if whole else "peft" }}
 {% if license %}
 license: {{ license }}
 {% endif %}
-tags: [haloforge, code, lora, {{ info.stage }}]
+tags: [haloforge, code, {{ "lora, " if not whole }}{{ info.stage }}]
 ---
 
 # {{ info.base_public_id }}, {{ "RAFT cycle " ~ info.cycle if info.cycle else "SFT" }}
 
-A LoRA adapter on [{{ info.base_public_id }}](https://huggingface.co/{{ info.base_public_id }})
+{{ "All weights of" if whole else "A LoRA adapter on" }}
+[{{ info.base_public_id }}](https://huggingface.co/{{ info.base_public_id }})
 (digest `{{ info.base_digest }}`), trained with haloforge
 {%- if info.cycle %} on its own answers that the compiler and the tests accepted
 {%- else %} on given answers{% endif %}.
@@ -37,8 +38,8 @@ A LoRA adapter on [{{ info.base_public_id }}](https://huggingface.co/{{ info.bas
 
 ## Licence
 
-{% if license %}The base model's licence is {{ license }}; this adapter is shared under the same.
-{% else %}Not stated with the base model: see its own page before you share this adapter.
+{% if license %}The base model's licence is {{ license }}; what was trained is shared under it too.
+{% else %}Not stated with the base model: see its own page before you share what was trained.
 {% endif %}
 
 ## Results
@@ -49,19 +50,27 @@ Not measured yet: `halo-forge benchmark run --model FOLDER` fills this in.
 ## Use
 
 ```python
+{% if whole %}
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("FOLDER")
+```
+{% else %}
 from peft import AutoPeftModelForCausalLM
 
 model = AutoPeftModelForCausalLM.from_pretrained("FOLDER")
 ```
 
 `halo-forge model merge --model FOLDER --output MERGED` writes base and adapter as one model.
+{% endif %}
 """
 )
 
 
-def model_card(info: AdapterInfo, data: str, license: str | None) -> str:
-    """The card of a new adapter, in Markdown; `data` says what it learned from."""
-    return _CARD.render(info=info, data=data, license=license, results=_RESULTS)
+def model_card(info: AdapterInfo, data: str, license: str | None, whole: bool = False) -> str:
+    """The card of a new adapter, or of a `whole` model, in Markdown; `data` says what it learned
+    from."""
+    return _CARD.render(info=info, data=data, license=license, results=_RESULTS, whole=whole)
 
 
 def add_results(folder: Path, title: str, measures: Mapping[str, str]) -> None:

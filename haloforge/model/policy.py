@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from haloforge.errors import InputError
-from haloforge.model.adapter import read_info
+from haloforge.model.adapter import INFO_FILE, read_info
 from haloforge.model.bases import Base, files_digest, resolve_base
 from haloforge.schema import digest
 
@@ -18,6 +18,13 @@ class Policy:
     adapter: Path | None
     digest: str
     system: str | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """What training wrote, an adapter or a whole model; None for any other base."""
+        if self.adapter is not None:
+            return self.adapter
+        return self.base.path if (self.base.path / INFO_FILE).is_file() else None
 
     def merge_into(self, folder: Path) -> None:
         """Writes base and adapter as one plain model folder, merged in fp32, saved in bf16.
@@ -37,14 +44,16 @@ class Policy:
 
 
 def resolve_policy(name: str) -> Policy:
-    """The policy called `name`: an adapter folder of ours, or any base that `resolve_base` knows.
+    """The policy called `name`: an adapter folder of ours, or any base that `resolve_base` knows,
+    a model that was trained whole among them.
 
     Raises InputError where the adapter's base is no longer the one it was trained on.
     """
     folder = Path(name).expanduser()
     if not (folder / "adapter_config.json").is_file():
         base = resolve_base(name)
-        return Policy(name, base, None, base.digest)
+        trained = (folder / INFO_FILE).is_file()  # all of its weights, by us
+        return Policy(name, base, None, base.digest, read_info(folder).system if trained else None)
     info = read_info(folder)
     base = resolve_base(info.base)
     if base.digest != info.base_digest:

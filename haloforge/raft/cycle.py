@@ -17,7 +17,7 @@ from haloforge.schema import Message, Problem
 from haloforge.session import Session
 from haloforge.store.run import Identity, identity_of, open_run, write_atomic
 from haloforge.store.shards import Judged, read_judged
-from haloforge.train.settings import TrainSettings
+from haloforge.train.settings import NOT_LEARNED, TrainSettings
 from haloforge.update import update_policy
 
 STATISTICS = "raft_statistics.json"
@@ -178,7 +178,7 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
             include={"samples_per_prompt", "reward_threshold", "keep_top_percent"}
         ),
         "verify": settings.verify.judging(),
-        "train": identity_of(raft_training(settings), {"workers", "micro_batch_size"}),
+        "train": identity_of(raft_training(settings), NOT_LEARNED),
     }
     if excluded:
         identity["excluded"] = excluded

@@ -1,75 +1,172 @@
-"""The training examples as flat arrays: encoded once, shared by all workers of a node."""
+"""The training examples: encoded by Ray Data, kept as its blocks, read by row where they train."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
 
 from haloforge.data.chat import encode_example
 from haloforge.errors import InputError
 
+_CHUNK_ROWS = 1000  # of text in one block, and so in one task
+_ENCODED = pa.schema(
+    [
+        ("number", pa.int64()),
+        ("tokens", pa.list_(pa.int32())),
+        ("num_prompt", pa.int32()),
+        ("digest", pa.int64()),
+        ("fault", pa.string()),
+    ]
+)
+
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows end to end in `tokens`; row i is `tokens[offsets[i]:offsets[i + 1]]`.
+    """Rows in blocks of Ray's object store, which spills to disk what memory has no room for.
 
-    Arrays, as Ray's object store then maps them into each worker without a copy. `num_prompt[i]`
-    tokens at the head of row i are read and not trained on.
+    Row i is row `offset[i]` of block `block[i]`, has `length[i]` tokens, and the first
+    `num_prompt[i]` are read and not trained on. Only these four numbers of a row are in every
+    worker's memory. `digest` is that of all rows.
     """
 
-    tokens: npt.NDArray[np.int32]
-    offsets: npt.NDArray[np.int64]
+    blocks: tuple[Any, ...]  # object refs
+    block: npt.NDArray[np.int32]
+    offset: npt.NDArray[np.int32]
+    length: npt.NDArray[np.int32]
     num_prompt: npt.NDArray[np.int32]
+    digest: str
 
     def __len__(self) -> int:
-        return len(self.num_prompt)
+        return len(self.length)
 
     def row(self, index: int) -> npt.NDArray[np.int32]:
         """Token ids of one row."""
-        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+        table: pa.Table = ray.get(self.blocks[self.block[index]])
+        tokens = table["tokens"][int(self.offset[index])].values
+        return np.asarray(tokens.to_numpy(zero_copy_only=False), np.int32)
 
     def lengths(self) -> list[int]:
         """Tokens of each row."""
-        return [int(length) for length in np.diff(self.offsets)]
+        return [int(length) for length in self.length]
 
     def trained_tokens(self, rows: Sequence[int]) -> int:
         """Tokens of `rows` that carry loss."""
-        return sum(len(self.row(row)) - int(self.num_prompt[row]) for row in rows)
+        chosen = np.asarray(rows, np.int64)
+        return int((self.length[chosen] - self.num_prompt[chosen]).sum())
 
 
 def encode_rows(
-    rows: Sequence[dict[str, Any]], base_path: Path, max_length: int
+    rows: Iterable[dict[str, Any]], base_path: Path, max_length: int, cpus_per_task: float = 1
 ) -> tuple[Examples, int]:
     """The rows' examples, and how many rows were dropped as no answer token fits `max_length`.
 
-    Raises InputError for a row that is not a conversation which ends with the assistant, and
+    `rows` may be a stream: it goes to Ray's object store in chunks, and tasks of Ray Data encode
+    them. Raises InputError for a row that is not a conversation which ends with the assistant, and
     when no row is left.
     """
-    from transformers import AutoTokenizer  # seconds to import
+    total, chunks = 0, []
+    for chunk in _chunks(rows):
+        total += chunk.num_rows
+        chunks.append(ray.put(chunk))
+    if not chunks:
+        raise InputError("nothing to train on: there are no rows")
+    encoded = ray.data.from_arrow_refs(chunks).map_batches(
+        encode_chunk,
+        fn_kwargs={"base_path": base_path, "max_length": max_length},
+        batch_format="pyarrow",
+        batch_size=None,
+        num_cpus=cpus_per_task,
+    )
+    encoded.context.target_max_block_size = None  # a block holds what its task has encoded
+    examples = _gather(encoded.materialize())
+    dropped = total - len(examples)
+    if not len(examples):
+        raise InputError(
+            f"nothing to train on: {total} rows, {dropped} of them dropped, as no answer "
+            f"token fits train.max_length={max_length}"
+        )
+    return examples, dropped
 
-    tokenizer = AutoTokenizer.from_pretrained(base_path)
-    tokens: list[int] = []
-    offsets, num_prompt = [0], []
-    for number, row in enumerate(rows, 1):
+
+def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[pa.Table]:
+    """The rows as JSON, for their columns may differ, in tables of `number` and `row`."""
+    numbered = enumerate(rows)
+    while chunk := list(islice(numbered, _CHUNK_ROWS)):
+        numbers, texts = zip(*((number, json.dumps(row)) for number, row in chunk), strict=True)
+        yield pa.table({"number": numbers, "row": texts})
+
+
+def encode_chunk(chunk: pa.Table, base_path: Path, max_length: int) -> pa.Table:
+    """A table of `_ENCODED`: the rows that have an answer left, and those with a `fault`."""
+    tokenizer = _tokenizer(base_path)
+    found: list[dict[str, Any]] = []
+    for number, text in zip(*(chunk[name].to_pylist() for name in ("number", "row")), strict=True):
+        row = json.loads(text)
         try:
             encoded = encode_example(tokenizer, row["messages"], max_length)
         except (ValueError, KeyError) as error:
-            name = row.get("row_id", number)
-            raise InputError(f"training row {name}: field 'messages': {error}") from error
+            name = row.get("row_id", number + 1)
+            fault = f"training row {name}: field 'messages': {error}"
+            found.append({"number": number, "fault": fault})
+            continue
         if encoded is not None:
-            tokens += encoded.input_ids
-            offsets.append(len(tokens))
-            num_prompt.append(encoded.num_prompt)
-    dropped = len(rows) - len(num_prompt)
-    if not num_prompt:
-        raise InputError(
-            f"nothing to train on: {len(rows)} rows, {dropped} of them dropped, as no answer "
-            f"token fits train.max_length={max_length}"
-        )
-    examples = Examples(
-        np.array(tokens, np.int32), np.array(offsets, np.int64), np.array(num_prompt, np.int32)
+            ids = np.asarray(encoded.input_ids, np.int32)
+            sha = hashlib.sha256(encoded.num_prompt.to_bytes(4, "little") + ids.tobytes())
+            mark = int.from_bytes(sha.digest()[:8], "little", signed=True)
+            told = {"tokens": ids, "num_prompt": encoded.num_prompt, "digest": mark}
+            found.append({"number": number, **told})
+    return pa.Table.from_pylist(found, schema=_ENCODED)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(base_path: Path) -> Any:
+    from transformers import AutoTokenizer  # seconds to import
+
+    return AutoTokenizer.from_pretrained(base_path)
+
+
+def _gather(encoded: "ray.data.MaterializedDataset") -> Examples:
+    """Where each row is, in the order of the rows, whatever the order of the blocks."""
+    blocks = [
+        entry.ref for bundle in encoded.iter_internal_ref_bundles() for entry in bundle.blocks
+    ]
+    nothing = np.zeros(0, np.int64)
+    names = ("number", "num_prompt", "digest", "length", "block", "offset")
+    columns = {name: [nothing] for name in names}
+    faults: list[tuple[int, str]] = []
+    for place, ref in enumerate(blocks):
+        table: pa.Table = ray.get(ref)
+        if not table.num_rows:  # it may have no columns either
+            continue
+        numbers = {name: table[name].to_numpy() for name in ("number", "num_prompt", "digest")}
+        numbers["length"] = pc.list_value_length(table["tokens"]).to_numpy()
+        numbers["block"] = np.full(table.num_rows, place)
+        numbers["offset"] = np.arange(table.num_rows)
+        for name, values in numbers.items():
+            columns[name].append(values)
+        pairs = zip(numbers["number"].tolist(), table["fault"].to_pylist(), strict=True)
+        faults += [(number, fault) for number, fault in pairs if fault is not None]
+    if faults:
+        raise InputError(min(faults)[1])
+    whole = {name: np.concatenate(parts) for name, parts in columns.items()}
+    order = np.argsort(whole["number"])
+    in_order = {name: values[order] for name, values in whole.items()}
+    return Examples(
+        blocks=tuple(blocks),
+        block=in_order["block"].astype(np.int32),
+        offset=in_order["offset"].astype(np.int32),
+        length=in_order["length"].astype(np.int32),
+        num_prompt=in_order["num_prompt"].astype(np.int32),
+        digest=hashlib.sha256(in_order["digest"].astype(np.int64).tobytes()).hexdigest(),
     )
-    return examples, dropped

@@ -1,11 +1,12 @@
 """The training loop that each Ray Train worker runs."""
 
-import math
 import os
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,145 +15,244 @@ import ray
 import ray.train
 import torch
 import torch.distributed
-import torch.nn.functional as F  # noqa: N812
 
-from haloforge.errors import InputError, ResourceError
+from haloforge.errors import HaloforgeError, InfraError, InputError, ResourceError
+from haloforge.train.checkpoint import Checkpoint, Checkpoints, Position
 from haloforge.train.examples import Examples
+from haloforge.train.loss import rows_stay_apart, token_loss_sum
+from haloforge.train.metrics import StepMetrics
 from haloforge.train.plan import StepPlan, learning_rate
 from haloforge.train.settings import TrainSettings
 
-IGNORED = -100
-
-
-@dataclass(frozen=True)
-class StepMetrics:
-    """One optimizer step, counted from 1. `loss` is in nats per trained token."""
-
-    step: int
-    num_steps: int
-    loss: float
-    lr: float
-    grad_norm: float
-    trained_tokens: int
-    seconds: float
+_VALIDATION_ROWS = 64  # packed together, on each worker
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """All that a worker is told; paths are valid on the worker's node."""
+    """All that a worker is told; paths are valid on the worker's node.
 
-    examples: Any  # an object ref to Examples
+    `run` is the digest of what decides the weights, by which a run knows its own checkpoints, and
+    `checkpoints` where they are. `examples` and `validation` are object refs to Examples, the
+    latter None where nothing is held out. `deepspeed` is the user's own configuration, `progress`
+    the actor between workers and driver.
+    """
+
+    run: str
+    examples: Any
+    validation: Any
     base_path: Path
     adapter_path: Path | None
     settings: TrainSettings
+    deepspeed: dict[str, Any]
     threads: int
-    progress: Any  # the actor that takes each step's metrics
+    progress: Any
+    checkpoints: str
 
 
 def train_worker(config: dict[str, TrainJob]) -> dict[str, bytes]:
-    """Train as `config["job"]` says; the adapter's files on rank 0.
+    """Train as `config["job"]` says, from the newest checkpoint on; the trained files on rank 0.
 
-    Raises InputError where the loss is not finite, ResourceError where memory runs out.
+    An error that another attempt would only repeat is told to the driver, and the attempt that Ray
+    Train makes all the same ends at once. Raises InputError where the loss is not finite,
+    ResourceError where memory or disk run out.
     """
     job = config["job"]
+    if ray.get(job.progress.is_over.remote()):
+        return {}
     context = ray.train.get_context()
     _output_to_log_file(context.get_world_rank())
     torch.set_num_threads(job.threads)
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is first imported
-    with out_of_memory_named(job.settings):
-        return _train(job, context.get_world_rank(), context.get_world_size())
+    try:
+        with out_of_memory_named(job.settings):
+            return _Worker(job, context.get_world_rank(), context.get_world_size()).train()
+    except HaloforgeError as error:
+        ray.get(job.progress.fail.remote(error))
+        raise
 
 
-def _train(job: TrainJob, rank: int, num_workers: int) -> dict[str, bytes]:
-    from haloforge.train.engine import adapter_files, optimizer_step, start_engine
+class _Worker:
+    """One rank of a run. What it decides, all ranks decide alike: their collectives pair up."""
 
-    settings = job.settings
-    examples: Examples = ray.get(job.examples)
-    plan = StepPlan(examples.lengths(), settings.batch_size, settings.epochs, settings.seed)
-    engine = start_engine(job.base_path, job.adapter_path, settings)
-    torch.manual_seed(settings.seed + rank)  # dropout differs between workers
-    sent = None
-    for step in range(plan.num_steps):
-        began = time.perf_counter()
-        rate = learning_rate(step, plan.num_steps, settings)
-        num_trained = examples.trained_tokens(plan.rows(step))
-        micro_batches = plan.micro_batches(step, num_workers, settings.micro_batch_size)[rank]
-        loss = _accumulate(engine, examples, micro_batches, num_trained)
+    def __init__(self, job: TrainJob, rank: int, num_workers: int) -> None:
+        from haloforge.train.engine import start_engine
+
+        settings = self._settings = job.settings
+        self._job, self._rank, self._num_workers = job, rank, num_workers
+        self._examples: Examples = ray.get(job.examples)
+        self._validation: Examples | None = ray.get(job.validation) if job.validation else None
+        self._plan = StepPlan(
+            self._examples.lengths(), settings.batch_size, settings.epochs, settings.seed
+        )
+        self._engine = start_engine(job.base_path, job.adapter_path, settings, job.deepspeed)
+        self._packed = rows_stay_apart(self._engine)
+        self._checkpoints = Checkpoints(job.checkpoints, job.run, settings.save_total_limit)
+        self._history: list[dict[str, Any]] = []  # the metrics of all steps, on rank 0
+        self._told: Any = None  # the answer to the metrics that were told last
+
+    def train(self) -> dict[str, bytes]:
+        """All steps that are left; the trained files on rank 0, none where the run was ended."""
+        from haloforge.train.engine import trained_files
+
+        settings, position = self._settings, self._resume()
+        while position.step < self._plan.num_steps:
+            if settings.patience and position.worse >= settings.patience:
+                break
+            metrics = self._step(position.step)
+            if metrics is None:
+                return {}
+            position = Position(**{**asdict(position), "step": metrics.step})
+            eval_loss = self._validate(position.step)
+            if eval_loss is not None:
+                position = position.after(position.step, eval_loss)
+            self._tell(metrics, eval_loss)
+            if position.step % settings.save_steps == 0 or position.best_step == position.step:
+                self._save(position)
+        self._wait_until_told()
+        if position.best_step not in (None, position.step):
+            self._return_to(position.best_step)
+        return trained_files(self._engine)
+
+    def _step(self, step: int) -> StepMetrics | None:
+        """Optimizer step number `step`, counted from 0; None where the driver has ended the run.
+
+        What is drawn (dropout) follows from the seed, the step and the rank: a run that goes on
+        draws what it would have drawn.
+        """
+        from haloforge.train.engine import optimizer_step
+
+        began, settings, engine = time.perf_counter(), self._settings, self._engine
+        seeds = np.random.SeedSequence([settings.seed, step, self._rank])
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
+        rate = learning_rate(step, self._plan.num_steps, settings)
+        num_trained = self._examples.trained_tokens(self._plan.rows(step))
+        loss_sum = self._accumulate(step, num_trained)
+        over = self._wait_until_told()
+        loss, ended = self._summed(loss_sum / num_trained, float(over))
+        if ended:
+            return None
         _check_finite("loss", loss, step, rate)
         for group in engine.optimizer.param_groups:
             group["lr"] = rate
         norm = optimizer_step(engine)
         _check_finite("gradient", norm, step, rate)
-        if rank == 0:
-            if sent is not None:
-                ray.get(sent)  # fails once the driver has given the run up
-            seconds = time.perf_counter() - began
-            metrics = StepMetrics(step + 1, plan.num_steps, loss, rate, norm, num_trained, seconds)
-            sent = job.progress.push.remote(metrics)
-    if sent is not None:
-        ray.get(sent)
-    return adapter_files(engine)
+        seconds = time.perf_counter() - began
+        return StepMetrics(
+            step=step + 1,
+            num_steps=self._plan.num_steps,
+            loss=loss,
+            lr=rate,
+            grad_norm=norm,
+            trained_tokens=num_trained,
+            seconds=seconds,
+            tokens_per_s=num_trained / seconds,
+            memory_mb=_memory_mb(),
+        )
 
+    def _accumulate(self, step: int, num_trained: int) -> float:
+        """Gradients of the mean loss over the global batch's `num_trained` tokens; this worker's
+        sum of token losses.
 
-def _accumulate(
-    engine: Any, examples: Examples, micro_batches: list[list[int]], num_trained: int
-) -> float:
-    """Gradients of the mean loss over the global batch's `num_trained` tokens, and that loss.
+        Each micro-batch adds its sum over the global count, so that the result does not depend on
+        the split. DeepSpeed averages over workers: their number undoes that.
+        """
+        engine = self._engine
+        total = torch.zeros((), dtype=torch.float64, device=engine.device)
+        scale = self._num_workers / num_trained
+        micro_batches = self._share(self._plan, step)
+        for number, sequences in enumerate(micro_batches, 1):
+            engine.set_gradient_accumulation_boundary(number == len(micro_batches))
+            loss = token_loss_sum(engine, self._examples, sequences)
+            engine.backward(loss * scale)
+            total += loss.detach().double()
+        return float(total)
 
-    Each micro-batch adds its sum of token losses over the global count, so that the result
-    does not depend on the split. DeepSpeed averages over workers: their number undoes that.
-    """
-    total = torch.zeros((), dtype=torch.float64, device=engine.device)
-    scale = torch.distributed.get_world_size() / num_trained
-    for number, rows in enumerate(micro_batches, 1):
-        engine.set_gradient_accumulation_boundary(number == len(micro_batches))
-        loss = token_loss_sum(engine, examples, rows)
-        engine.backward(loss * scale)
-        total += loss.detach().double()
-    torch.distributed.all_reduce(total)
-    return float(total) / num_trained
+    def _share(self, plan: StepPlan, step: int) -> list[list[list[int]]]:
+        """This worker's micro-batches of `step`."""
+        size = self._settings.micro_batch_size
+        return plan.micro_batches(step, self._num_workers, size, self._packed)[self._rank]
 
+    def _validate(self, step: int) -> float | None:
+        """Mean loss of the held-out rows' trained tokens, where it is due after `step` steps."""
+        examples, plan = self._validation, self._plan
+        due = self._settings.eval_steps or plan.steps_per_epoch
+        if examples is None or (step % due and step < plan.num_steps):
+            return None
+        rows = StepPlan(examples.lengths(), _VALIDATION_ROWS * self._num_workers, 1, seed=0)
+        self._engine.eval()
+        with torch.no_grad():
+            loss = sum(
+                float(token_loss_sum(self._engine, examples, sequences))
+                for part in range(rows.num_steps)
+                for sequences in self._share(rows, part)
+            )
+        self._engine.train()
+        return self._summed(loss)[0] / examples.trained_tokens(range(len(examples)))
 
-def token_loss_sum(model: Any, examples: Examples, rows: list[int]) -> torch.Tensor:
-    """Cross-entropy in nats, fp32, summed over the trained tokens of `rows`; 0 for no rows.
+    def _resume(self) -> Position:
+        """Go to where the newest whole checkpoint was written; to the beginning without one."""
+        found = self._checkpoints.latest() if self._rank == 0 else None
+        position = self._restore(found)
+        if self._rank == 0:
+            self._history = found.history if found else []
+            ray.get(self._job.progress.begin.remote(self._history))
+        return position or Position()
 
-    Rows are padded on the right, logits are computed only from the first trained token on.
-    """
-    if not rows:  # the collectives of ZeRO need every worker's forward and backward pass
-        idle = torch.zeros((1, 1), dtype=torch.long, device=model.device)
-        return model(input_ids=idle).logits.float().sum() * 0.0
-    longest = max(len(examples.row(row)) for row in rows)
-    input_ids_BT = np.zeros((len(rows), longest), np.int64)  # noqa: N806
-    mask_BT = np.zeros_like(input_ids_BT)  # noqa: N806
-    labels_BT = np.full_like(input_ids_BT, IGNORED)  # noqa: N806
-    for index, row in enumerate(rows):
-        tokens, num_prompt = examples.row(row), int(examples.num_prompt[row])
-        input_ids_BT[index, : len(tokens)] = tokens
-        mask_BT[index, : len(tokens)] = 1
-        labels_BT[index, num_prompt : len(tokens)] = tokens[num_prompt:]
-    first = min(int(examples.num_prompt[row]) for row in rows)
-    predicting = torch.arange(first - 1, longest - 1, device=model.device)
-    logits = model(
-        input_ids=torch.from_numpy(input_ids_BT).to(model.device),
-        attention_mask=torch.from_numpy(mask_BT).to(model.device),
-        logits_to_keep=predicting,
-    ).logits
-    targets = torch.from_numpy(labels_BT[:, first:]).to(model.device)
-    return F.cross_entropy(
-        logits.float().flatten(0, 1),
-        targets.flatten(),
-        ignore_index=IGNORED,
-        reduction="sum",
-    )
+    def _return_to(self, step: int | None) -> None:
+        """Take the weights back that validation found best."""
+        found = self._checkpoints.read(step or 0) if self._rank == 0 else None
+        if self._restore(found) is None:
+            raise InfraError(f"the checkpoint of step {step}, the best one, is torn or gone")
+
+    def _restore(self, found: Checkpoint | None) -> Position | None:
+        """Put what rank 0 has `found` into all ranks; its position."""
+        from haloforge.train.state import write_state
+
+        shared: list[Position | None] = [found.position if found else None]
+        torch.distributed.broadcast_object_list(shared, 0)
+        if shared[0] is not None:
+            write_state(self._engine, found.tensors if found else {}, shared[0].step)
+        return shared[0]
+
+    def _save(self, position: Position) -> None:
+        from haloforge.train.state import read_state
+
+        state = read_state(self._engine)
+        if self._rank == 0:
+            self._checkpoints.save(position, state, self._history)
+
+    def _tell(self, metrics: StepMetrics, eval_loss: float | None) -> None:
+        """Rank 0 tells the driver, and does not wait for it."""
+        if self._rank == 0:
+            metrics = StepMetrics(**{**asdict(metrics), "eval_loss": eval_loss})
+            self._history.append(asdict(metrics))
+            self._told = self._job.progress.push.remote(metrics)
+
+    def _wait_until_told(self) -> bool:
+        """Whether the driver has ended the run, as rank 0 was answered; fails if it is gone."""
+        return bool(self._told is not None and ray.get(self._told))
+
+    def _summed(self, *values: float) -> list[float]:
+        """Each value summed over all workers."""
+        total = torch.tensor(values, dtype=torch.float64, device=self._engine.device)
+        torch.distributed.all_reduce(total)
+        return [float(value) for value in total]
 
 
 def _check_finite(what: str, value: float, step: int, rate: float) -> None:
-    if not math.isfinite(value):
+    if not isfinite(value):
         raise InputError(
             f"step {step + 1}: the {what} is {value}; lower train.learning_rate "
             f"(it was {rate:.3g} at this step)"
         )
+
+
+def _memory_mb() -> float:
+    """See `StepMetrics`."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # in KiB on Linux
 
 
 @contextmanager
@@ -167,7 +267,7 @@ def out_of_memory_named(settings: TrainSettings) -> Iterator[None]:
         raise ResourceError(
             "training ran out of memory: lower train.micro_batch_size "
             f"(now {settings.micro_batch_size or 'auto'}) or train.max_length "
-            f"(now {settings.max_length})"
+            f"(now {settings.max_length}), or set train.gradient_checkpointing"
         ) from error
 
 

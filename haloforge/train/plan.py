@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
+from haloforge.errors import InputError
 from haloforge.train.settings import TrainSettings
 
 AUTO_MICRO_BATCH_TOKENS = 4096
@@ -42,6 +44,11 @@ class StepPlan:
         return [0, *np.cumsum(steps).tolist()]
 
     @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of a whole epoch."""
+        return math.ceil(len(self.lengths) / self.batch_size)
+
+    @property
     def num_steps(self) -> int:
         """Optimizer steps in all."""
         return int(self._steps_before[-1])
@@ -53,41 +60,74 @@ class StepPlan:
         epoch = int(np.searchsorted(self._steps_before, step, side="right")) - 1
         first = (step - self._steps_before[epoch]) * self.batch_size
         last = min(first + self.batch_size, self._epoch_rows[epoch])
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths))
+        order = _order(self.seed, epoch, len(self.lengths))
         return [int(row) for row in order[first:last]]
 
     def micro_batches(
-        self, step: int, num_workers: int, micro_batch_size: int | None = None
-    ) -> list[list[list[int]]]:
-        """The step's rows as `[worker][micro-batch][row]`.
+        self,
+        step: int,
+        num_workers: int,
+        micro_batch_size: int | None = None,
+        packed: bool = True,
+    ) -> list[list[list[list[int]]]]:
+        """The step's rows as `[worker][micro-batch][sequence][row]`.
 
-        Rows go longest first to the worker with the fewest tokens, then, sorted by length, into
-        micro-batches of at most `micro_batch_size` rows; without it, of as many as fit in
-        `AUTO_MICRO_BATCH_TOKENS` padded tokens, one at least. All workers get equally many
-        micro-batches, as their collectives must pair up: some may be empty.
+        Workers share the rows evenly by tokens, and a worker's rows are packed into sequences of
+        about the longest row's length, or up to twice that where it leaves less padding (longer
+        ones cost more attention than they spare); if not `packed`, of one row. A micro-batch has at
+        most `micro_batch_size` sequences; without it, as many as fit in `AUTO_MICRO_BATCH_TOKENS`,
+        one at least. All workers get equally many micro-batches, as their collectives must pair up:
+        some may be empty.
         """
-        loads: list[list[int]] = [[] for _ in range(num_workers)]
-        tokens = [0] * num_workers
-        for row in sorted(self.rows(step), key=lambda row: (-self.lengths[row], row)):
-            worker = min(range(num_workers), key=lambda worker: (tokens[worker], worker))
-            loads[worker].append(row)
-            tokens[worker] += self.lengths[row]
-        batches = [self._pack(load, micro_batch_size) for load in loads]
+        loads = self._shared_evenly(self.rows(step), num_workers)
+        batches = [self._pack(load, micro_batch_size, packed) for load in loads]
         most = max(len(worker) for worker in batches)
         return [worker + [[]] * (most - len(worker)) for worker in batches]
 
-    def _pack(self, rows: list[int], micro_batch_size: int | None) -> list[list[int]]:
-        """`rows`, longest first, as micro-batches."""
-        batches: list[list[int]] = []
-        for row in rows:
+    def _shared_evenly(self, rows: list[int], shares: int) -> list[list[int]]:
+        """`rows` in `shares` lists, the longest first to the one with the fewest tokens (LPT rule,
+        Graham 1969)."""
+        loads: list[list[int]] = [[] for _ in range(shares)]
+        tokens = [0] * shares
+        for row in sorted(rows, key=lambda row: (-self.lengths[row], row)):
+            least = tokens.index(min(tokens))
+            loads[least].append(row)
+            tokens[least] += self.lengths[row]
+        return loads
+
+    def _pack(
+        self, rows: list[int], micro_batch_size: int | None, packed: bool
+    ) -> list[list[list[int]]]:
+        """`rows` as micro-batches of sequences, the longest first."""
+        if not rows:
+            return []
+
+        def tokens(sequence: list[int]) -> int:
+            return sum(self.lengths[row] for row in sequence)
+
+        def padded(sequences: list[list[int]]) -> int:
+            return len(sequences) * max(map(tokens, sequences))
+
+        most = tokens(rows) // max(self.lengths[row] for row in rows)
+        counts = range(most, most // 2, -1) if packed else [len(rows)]
+        ways = [self._shared_evenly(rows, count) for count in counts]
+        batches: list[list[list[int]]] = []
+        least = min(ways, key=padded)
+        for sequence in sorted(least, key=tokens, reverse=True):
             limit = micro_batch_size or max(
-                1, AUTO_MICRO_BATCH_TOKENS // (self.lengths[batches[-1][0]] if batches else 1)
+                1, AUTO_MICRO_BATCH_TOKENS // tokens(batches[-1][0] if batches else sequence)
             )
             if batches and len(batches[-1]) < limit:
-                batches[-1].append(row)
+                batches[-1].append(sequence)
             else:
-                batches.append([row])
+                batches.append([sequence])
         return batches
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, num_rows: int) -> npt.NDArray[np.int64]:
+    """The rows of an epoch in the order they train; kept, as each of its steps asks."""
+    return np.random.default_rng([seed, epoch]).permutation(num_rows)
 
 
 def learning_rate(step: int, num_steps: int, settings: TrainSettings) -> float:
@@ -96,7 +136,7 @@ def learning_rate(step: int, num_steps: int, settings: TrainSettings) -> float:
     Warm-up ends at the full rate; cosine and linear fall from there to 0 just after the last
     step, so that no step trains at a rate of 0.
     """
-    warmup = math.ceil(settings.warmup_ratio * num_steps)
+    warmup = warmup_steps(num_steps, settings)
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup
     if settings.schedule == "constant":
@@ -105,3 +145,16 @@ def learning_rate(step: int, num_steps: int, settings: TrainSettings) -> float:
     if settings.schedule == "linear":
         return settings.learning_rate * (1 - progress)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def warmup_steps(num_steps: int, settings: TrainSettings) -> int:
+    """Steps of warm-up. Raises InputError where none would be left to train at the full rate."""
+    steps = math.ceil(settings.warmup_ratio * num_steps)
+    if steps < num_steps:
+        return steps
+    if num_steps == 1 and settings.warmup_ratio < 1:
+        return 0
+    raise InputError(
+        f"train.warmup_ratio={settings.warmup_ratio:g} warms up for {steps} of {num_steps} steps, "
+        "which leaves none at the full rate: lower it, or train longer (train.epochs)"
+    )

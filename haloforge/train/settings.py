@@ -1,8 +1,25 @@
 """Settings of training: the LoRA adapter and the loop."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from haloforge.errors import InputError
+from haloforge.train.deepspeed_config import settings_from
+
+# What no weight depends on, but for how sums are rounded.
+NOT_LEARNED = {
+    "workers",
+    "micro_batch_size",
+    "gradient_checkpointing",
+    "cpu_offload",
+    "deepspeed",
+    "zero_stage",
+    "save_steps",
+    "save_total_limit",
+    "checkpoints",
+    "max_restarts",
+}
 
 
 class LoraSettings(BaseModel):
@@ -17,11 +34,24 @@ class LoraSettings(BaseModel):
 
 
 class TrainSettings(BaseModel):
-    """The training loop.
+    """The training loop. Without `use_lora` all weights of the model are trained.
 
     `batch_size` is global: examples per optimizer step, over all workers. `max_length` is in
-    tokens, prompt and answer together. `micro_batch_size` None takes as many examples at once
-    as fit in 4,096 padded tokens.
+    tokens, prompt and answer together. Examples are packed end to end into sequences;
+    `micro_batch_size` is in those, and None takes as many at once as fit in 4,096 tokens.
+
+    `zero_stage` is DeepSpeed's (Rajbhandari et al. 2020): what the workers share out among them.
+    `cpu_offload` keeps the optimizer, and at stage 3 the weights, in the host's memory,
+    `gradient_checkpointing` computes activations twice instead of keeping them, `load_in_4bit`
+    freezes the base in four bits (QLoRA). `deepspeed` is a DeepSpeed JSON of your own: what it says
+    by a setting's own name here is taken from it, and refused where that was set otherwise.
+
+    Held-out rows are validated on after each `eval_steps` (None: each epoch) and at the end; with
+    `patience`, training stops after so many validations that were no better than the best, and the
+    best weights are kept. A checkpoint is written each `save_steps`, and at each best validation;
+    the newest `save_total_limit` and the best are kept until the run has ended. `checkpoints` is a
+    folder on disk that all nodes share, or a URI such as s3://bucket/folder; None is beside the
+    output. Workers that die are started again from the last checkpoint up to `max_restarts` times.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +67,34 @@ class TrainSettings(BaseModel):
     max_grad_norm: float = Field(1.0, gt=0)
     dtype: Literal["bf16", "fp32"] = "bf16"
     zero_stage: Literal[0, 1, 2, 3] = 0
+    cpu_offload: bool = False
+    gradient_checkpointing: bool = False
+    load_in_4bit: bool = False
+    deepspeed: str | None = None
     workers: int | None = Field(None, ge=1)
+    eval_steps: int | None = Field(None, ge=1)
+    patience: int | None = Field(None, ge=1)
+    save_steps: int = Field(100, ge=1)
+    save_total_limit: int = Field(2, ge=1)
+    checkpoints: str | None = None
+    max_restarts: int = Field(3, ge=0)
     seed: int = Field(0, ge=0)
+    use_lora: bool = True
     lora: LoraSettings = LoraSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_deepspeed(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("deepspeed"):
+            return settings_from(given["deepspeed"], given)
+        return given
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TrainSettings":
+        if self.cpu_offload and not self.zero_stage:
+            raise InputError("train.cpu_offload needs train.zero_stage 1, 2 or 3")
+        if self.load_in_4bit and self.zero_stage == 3:
+            raise InputError("train.load_in_4bit: a base in four bits cannot be cut by ZeRO 3")
+        if self.load_in_4bit and not self.use_lora:
+            raise InputError("train.load_in_4bit: weights in four bits cannot be trained: use LoRA")
+        return self

@@ -1,13 +1,12 @@
-"""One training run on Ray Train: rows and a base in, an adapter out."""
+"""One training run on Ray Train: rows and a base in, an adapter or a model out."""
 
-import json
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
@@ -29,38 +28,76 @@ from ray.train.v2._internal.callbacks.placement_group_callback import (
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from haloforge.errors import HaloforgeError, InfraError, ResourceError
-from haloforge.train.examples import encode_rows
-from haloforge.train.loop import StepMetrics, TrainJob, train_worker
-from haloforge.train.settings import TrainSettings
+from haloforge.schema import digest
+from haloforge.store.run import identity_of
+from haloforge.train.checkpoint import Checkpoints
+from haloforge.train.deepspeed_config import read_deepspeed
+from haloforge.train.examples import Examples, encode_rows
+from haloforge.train.loop import TrainJob, train_worker
+from haloforge.train.metrics import MetricsLog, StepMetrics
+from haloforge.train.plan import StepPlan, warmup_steps
+from haloforge.train.settings import NOT_LEARNED, TrainSettings
 
 POLL_S = 0.25
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 START_ATTEMPTS = 10  # of one minute each, Ray Train's own patience for a worker to be placed
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run gave. Losses are of the first and the last step, in nats per trained token."""
+    """What a run gave. Losses are of the first and the last step, in nats per trained token.
 
-    adapter_path: Path
+    `best_step` is the step whose weights the adapter has, and `eval_loss` their loss on the
+    held-out rows; both None where there are none. `restarts` counts workers' new beginnings.
+    """
+
+    path: Path
     steps: int
     loss_first: float
     loss_last: float
     trained_tokens: int
     dropped_rows: int
     seconds: float
+    best_step: int | None = None
+    eval_loss: float | None = None
+    restarts: int = 0
 
 
 class _Progress:
-    """Holds the steps' metrics between the worker that made them and the driver that asks."""
+    """Between the workers and the driver: what was done, and whether to go on."""
 
     def __init__(self) -> None:
-        self._steps: list[StepMetrics] = []
+        self._events: list[StepMetrics | list[dict[str, Any]]] = []
+        self._error: HaloforgeError | None = None
+        self._over = False
 
-    def push(self, metrics: StepMetrics) -> None:
-        self._steps.append(metrics)
+    def begin(self, history: list[dict[str, Any]]) -> None:
+        """Workers start, after the steps in `history`."""
+        self._events.append(history)
 
-    def after(self, count: int) -> list[StepMetrics]:
-        return self._steps[count:]
+    def push(self, metrics: StepMetrics) -> bool:
+        """A step was made; whether it was the last that is wanted."""
+        self._events.append(metrics)
+        return self._over
+
+    def fail(self, error: HaloforgeError) -> None:
+        """Trying again would be in vain."""
+        self._error = self._error or error
+        self._over = True
+
+    def end(self) -> None:
+        """The workers are to stop at their next step."""
+        self._over = True
+
+    def is_over(self) -> bool:
+        return self._over
+
+    def error(self) -> HaloforgeError | None:
+        return self._error
+
+    def after(self, count: int) -> list[StepMetrics | list[dict[str, Any]]]:
+        """The events that follow the first `count`."""
+        return self._events[count:]
 
 
 class _Trainer(TorchTrainer):
@@ -80,7 +117,7 @@ class _Trainer(TorchTrainer):
 
 
 def train(
-    rows: Sequence[dict[str, Any]],
+    rows: Iterable[dict[str, Any]],
     base_path: Path,
     adapter_path: Path | None,
     output: Path,
@@ -89,52 +126,98 @@ def train(
     threads_per_worker: int,
     on_step: Callable[[StepMetrics], None] | None = None,
     gpus_per_worker: float = 1,
+    validation: Sequence[dict[str, Any]] = (),
 ) -> TrainResult:
-    """Train a LoRA adapter on `rows` and write it to `output / "adapter"`, whole or not at all.
+    """Train on `rows` and write an adapter (without `settings.use_lora` the model) to
+    `output / "trained"`, whole or not at all.
 
     `rows` are `{"messages": [...]}`, the last message an assistant's answer, the only one
-    trained on. `adapter_path` is continued where given. The caller has initialised Ray;
-    `base_path` must exist on every node. `cpus_per_worker` and, where there are GPUs,
-    `gpus_per_worker` are what Ray books, `threads_per_worker` what a worker computes with.
-    `settings.workers` None is one worker per GPU of the cluster, or one on CPU. `on_step` runs in
-    this thread while training goes on; `output / "metrics.jsonl"` gets the same metrics.
+    trained on; `validation` are more of them, held out. `adapter_path` is continued where given.
+    The caller has initialised Ray; `base_path` must exist on every node. `cpus_per_worker` and,
+    where there are GPUs, `gpus_per_worker` are what Ray books, `threads_per_worker` what a worker
+    computes with. `settings.workers` None is one worker per GPU of the cluster, or one on CPU.
 
-    The rows are encoded here, once, and go to the workers as one object, of which every worker
-    reads what its seeded plan says: Ray Train's own sharding drops remainders and ties the
-    global batch to the number of workers. Metrics come back through an actor and the adapter as
-    the workers' result, so only this process writes to `output`: no file system is shared.
+    Called again with the same arguments after it was stopped, in whatever way, it goes on from its
+    last checkpoint, with any number of workers. `on_step` runs in this thread while training goes
+    on, once a step, those before the checkpoint included; `output` gets the same metrics (see
+    `MetricsLog`).
 
-    Raises InputError (rows, settings, loss that is not finite), ResourceError (memory, workers
-    that do not fit the cluster) and InfraError (a worker died).
+    Tasks of Ray Data encode the rows, and every worker reads those of their blocks that its seeded
+    plan lists: Ray Train's own sharding drops remainders, cannot begin in the middle, and ties the
+    global batch to the number of workers. Metrics come back through an actor, what was trained
+    as the workers' result; rank 0 writes checkpoints, and only where workers may move to other
+    nodes does their place have to be shared.
+
+    Raises InputError (rows, settings, loss that is not finite), ResourceError (memory, disk,
+    workers that do not fit the cluster) and InfraError (workers died too often).
     """
     began = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
-    examples, dropped = encode_rows(rows, base_path, settings.max_length)
+    # Before they train, workers' CPUs are free to encode.
+    shape = base_path.resolve(), settings.max_length, min(1, cpus_per_worker)
+    examples, dropped = encode_rows(rows, *shape)
+    held_out = encode_rows(validation, *shape)[0] if validation else None
+    plan = StepPlan(examples.lengths(), settings.batch_size, settings.epochs, settings.seed)
+    warmup_steps(plan.num_steps, settings)  # may be refused, so before workers start
     scaling = _scaling(settings, cpus_per_worker, gpus_per_worker)
-    progress = ray.remote(num_cpus=0)(_Progress).remote()
+    run = _run_digest(examples, held_out, base_path, adapter_path, settings)
+    place = settings.checkpoints or str(output.resolve() / "checkpoints")
+    checkpoints = f"{place.rstrip('/')}/{run}"
+    stored = Checkpoints(checkpoints, run, settings.save_total_limit)
     job = TrainJob(
+        run=run,
         examples=ray.put(examples),
+        validation=ray.put(held_out) if held_out else None,
         base_path=base_path.resolve(),
         adapter_path=adapter_path.resolve() if adapter_path else None,
         settings=settings,
+        deepspeed=read_deepspeed(settings.deepspeed) if settings.deepspeed else {},
         threads=threads_per_worker,
-        progress=progress,
+        progress=ray.remote(num_cpus=0)(_Progress).remote(),
+        checkpoints=checkpoints,
     )
     try:
-        with TemporaryDirectory(prefix="haloforge-ray-train-") as storage:
-            files, steps = _fit(job, scaling, storage, output / "metrics.jsonl", on_step)
+        with (
+            TemporaryDirectory(prefix="haloforge-ray-train-") as storage,
+            MetricsLog(output, run) as log,
+        ):
+            files, restarts = _fit(job, scaling, storage, log, on_step)
     finally:
-        ray.kill(progress)
-    final = output / "adapter"
-    _write_adapter(files, base_path, final)
+        ray.kill(job.progress)
+    final = output / "trained"
+    _write_trained(files, base_path, final)
+    stored.clear()
+    judged = [step for step in log.steps if step.eval_loss is not None]
+    best = min(judged, key=lambda step: step.eval_loss or 0.0, default=None)
     return TrainResult(
-        adapter_path=final,
-        steps=len(steps),
-        loss_first=steps[0].loss,
-        loss_last=steps[-1].loss,
-        trained_tokens=sum(step.trained_tokens for step in steps),
+        path=final,
+        steps=len(log.steps),
+        loss_first=log.steps[0].loss,
+        loss_last=log.steps[-1].loss,
+        trained_tokens=sum(step.trained_tokens for step in log.steps),
         dropped_rows=dropped,
         seconds=time.perf_counter() - began,
+        best_step=best.step if best else None,
+        eval_loss=best.eval_loss if best else None,
+        restarts=restarts,
+    )
+
+
+def _run_digest(
+    examples: Examples,
+    held_out: Examples | None,
+    base_path: Path,
+    adapter_path: Path | None,
+    settings: TrainSettings,
+) -> str:
+    """Of all that decides the weights: a checkpoint of anything else is not gone on from."""
+    started_from = adapter_path and digest((adapter_path / ADAPTER_WEIGHTS).read_bytes().hex())
+    return digest(
+        examples.digest,
+        held_out and held_out.digest,
+        sorted((file.name, file.stat().st_size) for file in base_path.iterdir()),
+        started_from,
+        identity_of(settings, NOT_LEARNED),
     )
 
 
@@ -168,11 +251,11 @@ def _fit(
     job: TrainJob,
     scaling: ScalingConfig,
     storage: str,
-    metrics_file: Path,
+    log: MetricsLog,
     on_step: Callable[[StepMetrics], None] | None,
-) -> tuple[dict[str, bytes], list[StepMetrics]]:
-    """Run the workers; the adapter's files and every step's metrics."""
-    # A preempted run fails here and is the caller's to repeat: no watcher is needed.
+) -> tuple[dict[str, bytes], int]:
+    """Run the workers; the trained files, and how often workers began anew."""
+    # Workers that a preemption ends are started again as after any other end: no watcher is needed.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     trainer = _Trainer(
         train_worker,
@@ -183,9 +266,9 @@ def _fit(
             name="train",
             storage_path=storage,
             failure_config=FailureConfig(
-                max_failures=0,
+                max_failures=job.settings.max_restarts,
                 controller_failure_limit=START_ATTEMPTS,
-                max_preemption_failures=0,
+                max_preemption_failures=job.settings.max_restarts,
             ),
             logging_config=LoggingConfig(log_level="CRITICAL"),
         ),
@@ -202,29 +285,36 @@ def _fit(
     # replace the process's handler of SIGINT for good.
     thread = threading.Thread(target=fit, name="ray-train", daemon=True)
     thread.start()
-    steps: list[StepMetrics] = []
-    with metrics_file.open("w", encoding="utf-8") as file:
+    seen = starts = furthest = 0
 
-        def collect() -> None:
-            for metrics in ray.get(job.progress.after.remote(len(steps))):
-                steps.append(metrics)
-                file.write(json.dumps(asdict(metrics)) + "\n")
-                file.flush()
+    def collect() -> None:
+        nonlocal seen, starts, furthest
+        for event in ray.get(job.progress.after.remote(seen)):
+            seen += 1
+            if isinstance(event, StepMetrics):
+                log.add(event)
+            else:
+                starts += 1
+                log.begin(event)
+            for metrics in log.steps[furthest:]:
+                furthest += 1
                 if on_step is not None:
                     on_step(metrics)
 
-        try:
-            while thread.is_alive():
-                thread.join(POLL_S)
-                collect()
+    try:
+        while thread.is_alive():
+            thread.join(POLL_S)
             collect()
-        except BaseException:
-            ray.kill(job.progress)  # the workers' next push fails, and the run ends
-            thread.join(30)
-            raise
+        collect()
+    except BaseException:
+        job.progress.end.remote()
+        thread.join(30)
+        raise
+    if (error := ray.get(job.progress.error.remote())) is not None:
+        raise error
     if isinstance(outcome[0], Exception):
         raise _unwrapped(outcome[0]) from outcome[0]
-    return outcome[0], steps
+    return outcome[0], starts - 1
 
 
 def _unwrapped(error: Exception) -> Exception:
@@ -262,8 +352,8 @@ def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
 
 
-def _write_adapter(files: dict[str, bytes], base_path: Path, final: Path) -> None:
-    """Write the adapter beside `final` and rename it there, in place of an older one."""
+def _write_trained(files: dict[str, bytes], base_path: Path, final: Path) -> None:
+    """Write it beside `final` with the tokenizer and rename it there, in place of an older one."""
     from transformers import AutoTokenizer
 
     folder = Path(mkdtemp(prefix=f".{final.name}-", dir=final.parent))

@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from haloforge.errors import InfraError, InputError, ResourceError
-from haloforge.train.loop import StepMetrics
+from haloforge.train.metrics import StepMetrics
 from haloforge.train.settings import LoraSettings, TrainSettings
 from haloforge.train.trainer import TrainResult, train
 from tests.processes import family, living
@@ -74,7 +74,12 @@ def one_worker(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     assert losses(output) == [metrics.loss for metrics in seen]
     assert result.trained_tokens == sum(metrics.trained_tokens for metrics in seen)
     assert (result.loss_first, result.loss_last) == (seen[0].loss, seen[-1].loss)
-    assert sorted(path.name for path in output.iterdir()) == ["adapter", "metrics.jsonl"]
+    written = ["metrics.jsonl", "tensorboard", "trained"]  # too few steps for a checkpoint
+    assert sorted(path.name for path in output.iterdir()) == written
+    (board,) = (output / "tensorboard").iterdir()
+    for name in ("loss", "lr", "grad_norm", "tokens_per_s", "memory_mb"):
+        assert f"train/{name}".encode() in board.read_bytes()
+    assert all(metrics.tokens_per_s > 0 and 0 < metrics.memory_mb < 1e5 for metrics in seen)
     return output
 
 
@@ -86,7 +91,7 @@ def test_two_workers_train_as_one_does_at_any_zero_stage(
     result = run(tiny_model, tmp_path, settings, 2)
 
     assert losses(tmp_path) == pytest.approx(losses(one_worker), rel=1e-4)
-    expected, found = weights(one_worker / "adapter"), weights(result.adapter_path)
+    expected, found = weights(one_worker / "trained"), weights(result.path)
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         assert found[name].shape == tensor.shape
@@ -102,14 +107,14 @@ def test_plain_peft_loads_the_adapter_and_it_changes_the_output(
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(one_worker / "adapter")
+    tokenizer = AutoTokenizer.from_pretrained(one_worker / "trained")
     prompt = tokenizer.apply_chat_template(
         ROWS[3]["messages"], return_tensors="pt", return_dict=True
     )
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     with torch.no_grad():
         before = model(**prompt, labels=prompt["input_ids"])
-        after = PeftModel.from_pretrained(model, one_worker / "adapter")(
+        after = PeftModel.from_pretrained(model, one_worker / "trained")(
             **prompt, labels=prompt["input_ids"]
         )
     assert not torch.allclose(before.logits, after.logits, atol=1e-3)
@@ -133,7 +138,7 @@ def test_memorises_in_bf16_then_goes_on_from_the_adapter_until_a_worker_dies(
                 if "RayTrainWorker" in " ".join(process.cmdline()):
                     process.kill()
 
-    gentle = settings.model_copy(update={"learning_rate": 1e-6, "epochs": 2000})
+    gentle = settings.model_copy(update={"learning_rate": 1e-6, "epochs": 2000, "max_restarts": 0})
     output = tmp_path / "second"
     with pytest.raises(InfraError, match="training worker 0 died") as caught:
         run(
@@ -141,12 +146,12 @@ def test_memorises_in_bf16_then_goes_on_from_the_adapter_until_a_worker_dies(
             output,
             gentle,
             1,
-            adapter_path=first.adapter_path,
+            adapter_path=first.path,
             on_step=kill_at_third,
         )
     assert "\n" not in str(caught.value)
     assert seen[0].loss == pytest.approx(first.loss_last, abs=0.5)
-    assert not (output / "adapter").exists()
+    assert not (output / "trained").exists()
     assert len(losses(output)) >= 3
     wait_for_free_cpus()
 
@@ -158,7 +163,7 @@ def test_loss_that_is_not_finite_names_step_and_setting(tiny_model: Path, tmp_pa
     complaint = r"^step \d: the (loss|gradient) is (nan|inf); lower train\.learning_rate .*e\+"
     with pytest.raises(InputError, match=complaint):
         run(tiny_model, tmp_path, settings, 1)
-    assert not (tmp_path / "adapter").exists()
+    assert not (tmp_path / "trained").exists()
     wait_for_free_cpus()
 
 
@@ -172,7 +177,7 @@ def test_stop_from_on_step_ends_the_run_and_frees_its_workers(
     endless = AGREEMENT.model_copy(update={"epochs": 1e6, "lora": LoraSettings()})
     with pytest.raises(KeyboardInterrupt):
         run(tiny_model, tmp_path, endless, 1, on_step=stop)
-    assert not (tmp_path / "adapter").exists()
+    assert not (tmp_path / "trained").exists()
     assert signal.getsignal(signal.SIGINT) is handler
     wait_for_free_cpus()
 

@@ -17,6 +17,10 @@ BARS = {
     "verify_cpp_vs_naive": 1.8,
     "verify_python_vs_cold": 2.0,
     "verify_two_actors": 1.8,
+    "train_vs_trl_packed": 1.0,
+    "train_vs_trl_default": 1.5,
+    "train_vs_bare": 0.85,
+    "train_two_workers": 1.6,
 }
 """The measures, and the least ratio that each must reach."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from haloforge.data.prepare import prepare
 from haloforge.data.problems import answer_start, read_problems
-from haloforge.data.sft import common_system, read_sft, to_chatml
+from haloforge.data.sft import common_system, hold_out, read_sft, to_chatml
 from haloforge.errors import InputError
 
 TEXT = to_chatml(
@@ -195,3 +195,37 @@ def test_prepare_of_the_starter_set_and_the_readme_s_jq_line(tmp_path: Path) -> 
     problems = read_problems(str(tmp_path / "prompts.jsonl"))
     assert len(problems) == done.rows
     assert problems[0].judge == "compile"
+
+
+def test_rows_of_a_file_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    bare = TEXT[TEXT.index("<|im_start|>user") :]  # no system prompt of its own
+    texts = [bare.replace("Print 1.", f"Print {i} é") for i in range(9)]
+    path = tmp_path / "spaced.jsonl"
+    path.write_text("\n\n".join(json.dumps({"text": text}, ensure_ascii=False) for text in texts))
+    rows = read_sft(str(path), system="Mine.")
+    assert len(rows) == 9
+    assert [row[1]["content"] for row in rows] == [f"Print {i} é" for i in range(9)]
+    assert rows[-1] == rows[8] == rows[7:][1]
+    assert rows[3][0] == {"role": "system", "content": "Mine."}
+    with pytest.raises(IndexError):
+        rows[9]
+    last = path.read_text().rindex('{"text"')
+    path.write_text(path.read_text()[:last] + '{"text": "no turns"}')
+    with pytest.raises(InputError, match=r"spaced\.jsonl, line 17: field 'text'"):
+        read_sft(str(path))
+
+
+def test_held_out_rows_keep_those_of_a_prompt_together() -> None:
+    rows = [
+        [{"role": "user", "content": f"{n % 10}?"}, {"role": "assistant", "content": f"{n}"}]
+        for n in range(40)
+    ]
+    trained, held_out = hold_out(rows, 0.2, seed=0)
+    assert (len(trained), len(held_out)) == (32, 8)
+    prompts = [{row[0]["content"] for row in part} for part in (trained, held_out)]
+    assert prompts[0].isdisjoint(prompts[1])
+    assert sorted([*trained, *held_out], key=str) == sorted(rows, key=str)
+    assert [*hold_out(rows[::-1], 0.2, seed=0)[1]] == [*held_out][::-1]
+    assert [*hold_out(rows, 0.2, seed=1)[1]] != [*held_out]
+    with pytest.raises(InputError, match="all conversations have one prompt"):
+        hold_out(rows[:1], 0.5, seed=0)

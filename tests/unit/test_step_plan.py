@@ -2,12 +2,19 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from haloforge.train.plan import AUTO_MICRO_BATCH_TOKENS, StepPlan, learning_rate
+from haloforge.errors import InputError
+from haloforge.train.plan import (
+    AUTO_MICRO_BATCH_TOKENS,
+    StepPlan,
+    learning_rate,
+    warmup_steps,
+)
 from haloforge.train.settings import TrainSettings
 
 lengths = st.lists(st.integers(2, 3000), min_size=1, max_size=60)
@@ -33,22 +40,47 @@ def test_every_row_once_per_epoch_and_only_an_epochs_last_batch_is_short(plan: S
         assert sorted(rows[first : first + num_rows]) == list(range(num_rows))
 
 
-@given(plans, st.integers(1, 5), st.none() | st.integers(1, 4))
+@given(plans, st.integers(1, 5), st.none() | st.integers(1, 4), st.booleans())
 def test_workers_share_a_global_batch_that_does_not_depend_on_them(
-    plan: StepPlan, num_workers: int, micro_batch_size: int | None
+    plan: StepPlan, num_workers: int, micro_batch_size: int | None, packed: bool
 ) -> None:
     for step in range(plan.num_steps):
-        shares = plan.micro_batches(step, num_workers, micro_batch_size)
+        shares = plan.micro_batches(step, num_workers, micro_batch_size, packed)
         assert len(shares) == num_workers
         assert len({len(share) for share in shares}) == 1
-        spread = [row for share in shares for batch in share for row in batch]
+        batches = [batch for share in shares for batch in share if batch]
+        spread = [row for batch in batches for sequence in batch for row in sequence]
         assert Counter(spread) == Counter(plan.rows(step))
-        for batch in (batch for share in shares for batch in share if batch):
+        for batch in batches:
+            tokens = [sum(plan.lengths[row] for row in sequence) for sequence in batch]
+            assert all(batch), "a sequence of nothing"
+            longest = max(plan.lengths[row] for row in plan.rows(step))
+            assert max(tokens) <= (3 * longest if packed else longest)
             if micro_batch_size is not None:
                 assert len(batch) <= micro_batch_size
             elif len(batch) > 1:
-                longest = max(plan.lengths[row] for row in batch)
-                assert longest * len(batch) <= AUTO_MICRO_BATCH_TOKENS
+                assert max(tokens) * len(batch) <= AUTO_MICRO_BATCH_TOKENS
+
+
+def test_short_rows_share_a_sequence() -> None:
+    plan = StepPlan([100, 60, 50, 40, 30, 20, 10], batch_size=7, epochs=1, seed=0)
+    assert plan.micro_batches(0, 1) == [[[[0, 3, 5], [1, 2, 4, 6]]]]
+    assert plan.micro_batches(0, 1, 1) == [[[[0, 3, 5]], [[1, 2, 4, 6]]]]
+    alone = [[row] for row in range(7)]
+    assert plan.micro_batches(0, 1, packed=False) == [[alone]]
+    assert plan.micro_batches(0, 1, 4, packed=False) == [[alone[:4], alone[4:]]]
+
+
+@pytest.mark.parametrize("batch_size", [8, 32])
+def test_little_is_padding(batch_size: int) -> None:
+    lengths = np.random.default_rng(0).integers(20, 400, 512).tolist()
+    plan = StepPlan(lengths, batch_size, epochs=1, seed=0)
+    padded = 0
+    for step in range(plan.num_steps):
+        for batch in plan.micro_batches(step, 1)[0]:
+            tokens = [sum(lengths[row] for row in sequence) for sequence in batch]
+            padded += max(tokens) * len(batch)
+    assert sum(lengths) > 0.95 * padded
 
 
 @given(plans, st.integers(2, 5))
@@ -57,7 +89,7 @@ def test_no_worker_carries_more_than_the_others_by_over_one_row(
 ) -> None:
     for step in range(plan.num_steps):
         tokens = [
-            sum(plan.lengths[row] for batch in share for row in batch)
+            sum(plan.lengths[row] for batch in share for sequence in batch for row in sequence)
             for share in plan.micro_batches(step, num_workers)
         ]
         assert max(tokens) - min(tokens) <= max(plan.lengths[row] for row in plan.rows(step))
@@ -93,12 +125,27 @@ def test_rate_rises_to_the_full_rate_and_never_rests_at_zero(
     settings = TrainSettings.model_validate(
         {"schedule": schedule, "warmup_ratio": warmup_ratio, "learning_rate": 1.0}
     )
+    try:
+        warmup = warmup_steps(num_steps, settings)
+    except InputError:
+        assert warmup_ratio * num_steps > num_steps - 1
+        return
+    assert warmup < num_steps
     rates = [learning_rate(step, num_steps, settings) for step in range(num_steps)]
     assert all(0 < rate <= 1 for rate in rates)
     peak = rates.index(max(rates))
     assert max(rates) == pytest.approx(1.0)
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+def test_a_warm_up_as_long_as_training_is_refused_with_the_numbers() -> None:
+    with pytest.raises(InputError, match=r"warmup_ratio=0\.9 warms up for 5 of 5 steps"):
+        warmup_steps(5, TrainSettings(warmup_ratio=0.9))
+    with pytest.raises(InputError, match="1 of 1 steps"):
+        warmup_steps(1, TrainSettings(warmup_ratio=1))
+    assert warmup_steps(1, TrainSettings(warmup_ratio=0.03)) == 0
+    assert warmup_steps(10, TrainSettings(warmup_ratio=0.9)) == 9
 
 
 def test_rate_by_hand() -> None:

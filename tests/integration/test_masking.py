@@ -1,9 +1,11 @@
 """Which tokens carry loss, and that the loss is theirs alone."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from haloforge.data.chat import encode_example, render_prompt
 from haloforge.errors import InputError
@@ -14,6 +16,13 @@ USER = {"role": "user", "content": "add one"}
 
 def row(answer: str) -> dict[str, Any]:
     return {"messages": [USER, {"role": "assistant", "content": answer}]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray() -> Iterator[None]:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture
@@ -64,36 +73,84 @@ def test_rows_are_encoded_in_order_and_dropped_rows_counted(
     assert counts == [len(tokenizer.encode("one")) + 1, len(tokenizer.encode("three three")) + 1]
 
 
+def test_rows_of_many_blocks_keep_their_order(tiny_model: Path, tokenizer: Any) -> None:
+    numbers = range(2500)  # three chunks
+    streamed = (row("" if number % 7 == 0 else f"answer {number}") for number in numbers)
+    examples, dropped = encode_rows(streamed, tiny_model, 2048)
+    left = [number for number in numbers if number % 7]
+    assert (len(examples), dropped) == (len(left), 2500 - len(left))
+    assert len(examples.blocks) > 1
+    for index in (0, 1, 900, 1500, len(left) - 1):
+        answer = tokenizer.decode(examples.row(index)[examples.num_prompt[index] :])
+        assert answer == f"answer {left[index]}<|im_end|>"
+    again, _ = encode_rows([row(f"answer {number}") for number in left], tiny_model, 2048)
+    assert again.digest == examples.digest
+    other, _ = encode_rows([row(f"answer {number}") for number in left[::-1]], tiny_model, 2048)
+    assert other.digest != examples.digest
+
+
 def test_bad_rows_are_named(tiny_model: Path) -> None:
-    bad = {"messages": [USER], "row_id": "s17"}
+    bad: dict[str, Any] = {"messages": [USER], "row_id": "s17"}
+    worse: dict[str, Any] = {"messages": []}
     with pytest.raises(InputError, match=r"training row s17: field 'messages': expected the last"):
-        encode_rows([row("one"), bad], tiny_model, 2048)
+        encode_rows([row("one"), bad, worse], tiny_model, 2048)
+    with pytest.raises(InputError, match="there are no rows"):
+        encode_rows([], tiny_model, 2048)
     with pytest.raises(InputError, match=r"1 rows, 1 of them dropped.*train\.max_length=4"):
         encode_rows([row("one")], tiny_model, 4)
 
 
-def test_padded_loss_is_the_sum_of_each_rows_own(tiny_model: Path) -> None:
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_packed_batch_has_the_loss_and_the_gradients_of_its_rows_alone(
+    tiny_model: Path, attention: str
+) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from haloforge.train.loop import token_loss_sum
+    from haloforge.train.loss import token_loss_sum
 
-    rows = [row("short"), row("a much longer answer than that"), row("x")]
+    rows = [row("short"), row("a much longer answer than that"), row("x"), row("return 1")]
     rows[2]["messages"][0] = {"role": "user", "content": "a prompt longer than the others"}
     examples, _ = encode_rows(rows, tiny_model, 2048)
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    expected = 0.0
-    for index in range(3):  # by hand: no padding, logits of every position
+    model = AutoModelForCausalLM.from_pretrained(
+        tiny_model, dtype=torch.float32, attn_implementation=attention
+    )
+    expected = torch.zeros(())
+    for index in range(4):  # by hand: no padding, no neighbour, logits of every position
         ids = torch.tensor(examples.row(index).astype("int64"))
-        with torch.no_grad():
-            log_probs = model(ids[None]).logits[0].log_softmax(-1)
+        log_probs = model(ids[None]).logits[0].log_softmax(-1)
         for position in range(int(examples.num_prompt[index]), len(ids)):
-            expected -= float(log_probs[position - 1, ids[position]])
-    with torch.no_grad():
-        together = float(token_loss_sum(model, examples, [0, 1, 2]))
-        none = float(token_loss_sum(model, examples, []))
-    assert together == pytest.approx(expected, rel=1e-5)
-    assert none == 0.0
+            expected = expected - log_probs[position - 1, ids[position]]
+    expected.backward()
+    alone = {name: weight.grad for name, weight in model.named_parameters()}
+    model.zero_grad()
+
+    together = token_loss_sum(model, examples, [[1, 0], [2], [3]])
+    assert float(together) == pytest.approx(float(expected), rel=1e-5)
+    together.backward()
+    for name, weight in model.named_parameters():
+        assert torch.allclose(weight.grad, alone[name], rtol=1e-4, atol=1e-5), name
+
+    whole = token_loss_sum(model, examples, [[0, 1, 2, 3]])
+    assert float(whole) == pytest.approx(float(expected), rel=1e-5)
+    assert float(token_loss_sum(model, examples, [])) == 0.0
+
+
+def test_a_model_whose_rows_see_each_other_is_told(tiny_model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from haloforge.train.loss import rows_stay_apart
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16)
+    assert rows_stay_apart(model)
+    assert model.training
+
+    def carry_on(_: object, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (inputs[0] + inputs[0].cumsum(1) * 0.01, *inputs[1:])
+
+    model.model.layers[0].mlp.register_forward_pre_hook(carry_on)
+    assert not rows_stay_apart(model)
 
 
 def test_memory_that_cannot_be_had_names_the_settings() -> None:

@@ -1,0 +1,90 @@
+"""A run's metrics as they come in: a JSON line a step, TensorBoard, Ray's own metrics."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from ray.util.metrics import Gauge
+from tensorboardX import SummaryWriter
+
+METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """One optimizer step, counted from 1. Losses are in nats per trained token.
+
+    `grad_norm` is before clipping. `tokens_per_s` counts trained tokens alone, no prompt and no
+    padding, over `seconds`, in which a validation or a checkpoint has no part. `memory_mb` is the
+    most that rank 0 held so far: of its GPU, or resident where there is none.
+    """
+
+    step: int
+    num_steps: int
+    loss: float
+    lr: float
+    grad_norm: float
+    trained_tokens: int
+    seconds: float
+    tokens_per_s: float
+    memory_mb: float
+    eval_loss: float | None = None
+
+
+class MetricsLog:
+    """Writes `metrics.jsonl` and a TensorBoard folder in `output`, and sets Ray's gauges.
+
+    The file is begun anew: a run that goes on is told its history first.
+    """
+
+    def __init__(self, output: Path, name: str) -> None:
+        self._path = output / METRICS
+        self._board_path = output / TENSORBOARD
+        self._tags = {"run": name}
+        self._gauges: dict[str, Gauge] = {}
+        self.steps: list[StepMetrics] = []
+
+    def __enter__(self) -> "MetricsLog":
+        self._file: TextIO = self._path.open("w", encoding="utf-8")
+        self._board = SummaryWriter(str(self._board_path), flush_secs=10)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        self._board.close()
+
+    def begin(self, history: Sequence[dict[str, Any]]) -> None:
+        """The metrics so far are these: workers began, or went on from a checkpoint."""
+        self.steps = []
+        self._file.seek(0)
+        self._file.truncate()
+        self._board.close()
+        for old in self._board_path.glob("events.*"):
+            old.unlink()
+        self._board = SummaryWriter(str(self._board_path), flush_secs=10)
+        for line in history:
+            self.add(StepMetrics(**line))
+
+    def add(self, metrics: StepMetrics) -> None:
+        """One step more."""
+        self.steps.append(metrics)
+        told = asdict(metrics)
+        self._file.write(json.dumps(told) + "\n")
+        self._file.flush()
+        for name in ("loss", "eval_loss", "lr", "grad_norm", "tokens_per_s", "memory_mb"):
+            if told[name] is not None:
+                self._board.add_scalar(f"train/{name}", told[name], metrics.step)
+                self._gauge(name).set(told[name], self._tags)
+
+    def _gauge(self, name: str) -> Gauge:
+        if name not in self._gauges:
+            self._gauges[name] = Gauge(f"haloforge_train_{name}", name, tag_keys=("run",))
+        return self._gauges[name]
