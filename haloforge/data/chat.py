@@ -23,10 +23,10 @@ _SENTINEL = "haloforgesentinel"
 
 
 class Encoded(NamedTuple):
-    """One training example: `input_ids`, of which the first `num_prompt` are not trained on."""
+    """One training example: its token ids, and of each whether it is trained on."""
 
     input_ids: list[int]
-    num_prompt: int
+    trained: list[bool]
 
 
 def parse_chatml(text: str) -> list[Message]:
@@ -124,17 +124,30 @@ def end_of_turn_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
 def encode_example(
     tokenizer: "PreTrainedTokenizerBase", messages: list[Message], max_length: int
 ) -> Encoded | None:
-    """Tokens of a conversation whose last turn, an assistant's answer, is trained on.
+    """Tokens of a conversation that ends with an assistant's answer; its answers are trained on.
 
-    The trained tokens are the answer's and one end of turn; those past `max_length` are cut.
-    Earlier answers in the conversation belong to the prompt. None when the answer is empty or
-    the prompt fills `max_length`. Raises ValueError when the last turn is not an assistant's.
+    The trained tokens are each answer's and one end of turn; what is past `max_length` is cut.
+    Where the template rewrites an answer once another turn follows (drops its reasoning, say), what
+    came before the rewriting is only read: the model never writes what stands there. None when the
+    last answer is empty or no trained token is left. Raises ValueError when the last turn is not an
+    assistant's.
     """
     if not messages or messages[-1]["role"] != "assistant":
         raise ValueError("expected the last message to have role 'assistant'")
-    prompt = render_prompt(tokenizer, messages[:-1])
-    answer = _ids(tokenizer, messages[-1]["content"])
-    if not answer or len(prompt) >= max_length:
-        return None
     end_of_turn = end_of_turn_ids(tokenizer)[0]
-    return Encoded([*prompt, *answer, end_of_turn][:max_length], len(prompt))
+    text, ids, trained = "", [], []  # type: tuple[str, list[int], list[bool]]
+    for place, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        prompt = _render(tokenizer, messages[:place], generation_prompt=True)
+        if not prompt.startswith(text):
+            text, ids, trained = "", [], []
+        # Text that was sampled apart is encoded apart: a token never spans the two.
+        read = _ids(tokenizer, prompt.removeprefix(text))
+        answer = _ids(tokenizer, message["content"])
+        ids += [*read, *answer, end_of_turn]
+        trained += [False] * len(read) + [bool(answer)] * (len(answer) + 1)
+        text = prompt + message["content"] + tokenizer.convert_ids_to_tokens(end_of_turn)
+    if not answer or not any(trained[:max_length]):
+        return None
+    return Encoded(ids[:max_length], trained[:max_length])

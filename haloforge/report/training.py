@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from haloforge.train.estimate import Estimate
 from haloforge.train.examples import Examples
 from haloforge.train.plan import StepPlan
@@ -51,10 +54,20 @@ def batch_text(
                 where = f"worker {worker}, micro-batch {number}, sequence {place}"
                 lines.append(f"--- {where}: rows {', '.join(map(str, rows))}, {tokens} tokens")
                 for row in rows:
-                    ids, num_prompt = examples.row(row), int(examples.num_prompt[row])
-                    prompt = tokenizer.decode(ids[:num_prompt])
-                    answer = tokenizer.decode(ids[num_prompt:])
-                    lines.append(f"{prompt}{_OPEN}{answer}{_CLOSE}")
+                    lines.append(_marked(*examples.row(row), tokenizer))
     total = examples.trained_tokens(plan.rows(0))
     lines.append(f"--- {total} tokens are trained on, those in {_OPEN} {_CLOSE}")
     return "\n".join(lines)
+
+
+def _marked(
+    ids: npt.NDArray[np.int32], trained: npt.NDArray[np.bool_], tokenizer: "PreTrainedTokenizerBase"
+) -> str:
+    """A row's text, what is trained on in brackets."""
+    pieces = np.split(np.arange(len(ids)), np.flatnonzero(np.diff(trained)) + 1)
+    return "".join(
+        f"{_OPEN}{tokenizer.decode(ids[piece])}{_CLOSE}"
+        if trained[piece[0]]
+        else str(tokenizer.decode(ids[piece]))
+        for piece in pieces
+    )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +25,7 @@ _ENCODED = pa.schema(
     [
         ("number", pa.int64()),
         ("tokens", pa.list_(pa.int32())),
-        ("num_prompt", pa.int32()),
+        ("trained", pa.list_(pa.bool_())),
         ("digest", pa.int64()),
         ("fault", pa.string()),
     ]
@@ -35,8 +36,8 @@ _ENCODED = pa.schema(
 class Examples:
     """Rows in blocks of Ray's object store, which spills to disk what memory has no room for.
 
-    Row i is row `offset[i]` of block `block[i]`, has `length[i]` tokens, and the first
-    `num_prompt[i]` are read and not trained on. Only these four numbers of a row are in every
+    Row i is row `offset[i]` of block `block[i]` and has `length[i]` tokens, `num_trained[i]` of
+    which carry loss; the others are only read. Only these four numbers of a row are in every
     worker's memory. `digest` is that of all rows.
     """
 
@@ -44,26 +45,28 @@ class Examples:
     block: npt.NDArray[np.int32]
     offset: npt.NDArray[np.int32]
     length: npt.NDArray[np.int32]
-    num_prompt: npt.NDArray[np.int32]
+    num_trained: npt.NDArray[np.int32]
     digest: str
 
     def __len__(self) -> int:
         return len(self.length)
 
-    def row(self, index: int) -> npt.NDArray[np.int32]:
-        """Token ids of one row."""
+    def row(self, index: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+        """Token ids of one row, and of each whether it is trained on."""
         table: pa.Table = ray.get(self.blocks[self.block[index]])
-        tokens = table["tokens"][int(self.offset[index])].values
-        return np.asarray(tokens.to_numpy(zero_copy_only=False), np.int32)
+        ids, trained = (
+            table[name][int(self.offset[index])].values.to_numpy(zero_copy_only=False)
+            for name in ("tokens", "trained")
+        )
+        return ids, trained
 
-    def lengths(self) -> list[int]:
+    def lengths(self) -> Sequence[int]:
         """Tokens of each row."""
-        return [int(length) for length in self.length]
+        return array("i", self.length.tobytes())
 
     def trained_tokens(self, rows: Sequence[int]) -> int:
         """Tokens of `rows` that carry loss."""
-        chosen = np.asarray(rows, np.int64)
-        return int((self.length[chosen] - self.num_prompt[chosen]).sum())
+        return int(self.num_trained[np.asarray(rows, np.int64)].sum())
 
 
 def encode_rows(
@@ -122,9 +125,9 @@ def encode_chunk(chunk: pa.Table, base_path: Path, max_length: int) -> pa.Table:
             continue
         if encoded is not None:
             ids = np.asarray(encoded.input_ids, np.int32)
-            sha = hashlib.sha256(encoded.num_prompt.to_bytes(4, "little") + ids.tobytes())
+            sha = hashlib.sha256(ids.tobytes() + bytes(encoded.trained))
             mark = int.from_bytes(sha.digest()[:8], "little", signed=True)
-            told = {"tokens": ids, "num_prompt": encoded.num_prompt, "digest": mark}
+            told = {"tokens": ids, "trained": encoded.trained, "digest": mark}
             found.append({"number": number, **told})
     return pa.Table.from_pylist(found, schema=_ENCODED)
 
@@ -142,15 +145,16 @@ def _gather(encoded: "ray.data.MaterializedDataset") -> Examples:
         entry.ref for bundle in encoded.iter_internal_ref_bundles() for entry in bundle.blocks
     ]
     nothing = np.zeros(0, np.int64)
-    names = ("number", "num_prompt", "digest", "length", "block", "offset")
+    names = ("number", "digest", "length", "num_trained", "block", "offset")
     columns = {name: [nothing] for name in names}
     faults: list[tuple[int, str]] = []
     for place, ref in enumerate(blocks):
         table: pa.Table = ray.get(ref)
         if not table.num_rows:  # it may have no columns either
             continue
-        numbers = {name: table[name].to_numpy() for name in ("number", "num_prompt", "digest")}
+        numbers = {name: table[name].to_numpy() for name in ("number", "digest")}
         numbers["length"] = pc.list_value_length(table["tokens"]).to_numpy()
+        numbers["num_trained"] = _sums(table["trained"])
         numbers["block"] = np.full(table.num_rows, place)
         numbers["offset"] = np.arange(table.num_rows)
         for name, values in numbers.items():
@@ -167,6 +171,13 @@ def _gather(encoded: "ray.data.MaterializedDataset") -> Examples:
         block=in_order["block"].astype(np.int32),
         offset=in_order["offset"].astype(np.int32),
         length=in_order["length"].astype(np.int32),
-        num_prompt=in_order["num_prompt"].astype(np.int32),
+        num_trained=in_order["num_trained"].astype(np.int32),
         digest=hashlib.sha256(in_order["digest"].astype(np.int64).tobytes()).hexdigest(),
     )
+
+
+def _sums(lists: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """The true values in each list; 0 for none."""
+    column = lists.combine_chunks()
+    before = np.concatenate([[0], np.cumsum(column.values.to_numpy(zero_copy_only=False))])
+    return np.diff(before[column.offsets.to_numpy()])

@@ -49,11 +49,11 @@ def pack(examples: Examples, sequences: list[list[int]]) -> tuple[Any, Any, Any]
     for index, sequence in enumerate(sequences):
         start = 0
         for row in sequence:
-            ids, num_prompt = examples.row(row), int(examples.num_prompt[row])
+            ids, trained = examples.row(row)
             end = start + len(ids)
             tokens[index, start:end] = ids
             positions[index, start:end] = np.arange(len(ids))
-            targets[index, start + num_prompt - 1 : end - 1] = ids[num_prompt:]
+            targets[index, start : end - 1] = np.where(trained[1:], ids[1:], IGNORED)
             start = end
         positions[index, start:] = np.arange(shape[1] - start)
     return tokens, positions, targets

@@ -26,6 +26,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import (
     PlacementGroupCleanerCallback,
 )
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haloforge.errors import HaloforgeError, InfraError, ResourceError
 from haloforge.schema import digest
@@ -131,8 +132,9 @@ def train(
     """Train on `rows` and write an adapter (without `settings.use_lora` the model) to
     `output / "trained"`, whole or not at all.
 
-    `rows` are `{"messages": [...]}`, the last message an assistant's answer, the only one
-    trained on; `validation` are more of them, held out. `adapter_path` is continued where given.
+    `rows` are `{"messages": [...]}`, the last message an assistant's answer (see `encode_example`
+    for what is trained on); `validation` are more of them, held out. `adapter_path` is continued
+    where given.
     The caller has initialised Ray; `base_path` must exist on every node. `cpus_per_worker` and,
     where there are GPUs, `gpus_per_worker` are what Ray books, `threads_per_worker` what a worker
     computes with. `settings.workers` None is one worker per GPU of the cluster, or one on CPU.
@@ -173,7 +175,7 @@ def train(
         settings=settings,
         deepspeed=read_deepspeed(settings.deepspeed) if settings.deepspeed else {},
         threads=threads_per_worker,
-        progress=ray.remote(num_cpus=0)(_Progress).remote(),
+        progress=_on_this_node(_Progress).remote(),
         checkpoints=checkpoints,
     )
     try:
@@ -201,6 +203,13 @@ def train(
         eval_loss=best.eval_loss if best else None,
         restarts=restarts,
     )
+
+
+def _on_this_node(actor: type) -> Any:
+    """`actor` on the driver's node: another may be lost, and the run goes on without it."""
+    here = ray.get_runtime_context().get_node_id()
+    place = NodeAffinitySchedulingStrategy(here, soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=place)(actor)
 
 
 def _run_digest(

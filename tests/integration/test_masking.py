@@ -1,13 +1,15 @@
 """Which tokens carry loss, and that the loss is theirs alone."""
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
-from haloforge.data.chat import encode_example, render_prompt
+from haloforge.data.chat import CHATML_TEMPLATE, Encoded, encode_example, render_prompt
 from haloforge.errors import InputError
 from haloforge.train.examples import encode_rows
 
@@ -32,24 +34,62 @@ def tokenizer(tiny_model: Path) -> Any:
     return AutoTokenizer.from_pretrained(tiny_model)
 
 
-def test_only_the_last_answer_is_trained(tokenizer: Any) -> None:
-    messages = [USER, {"role": "assistant", "content": "first"}, USER]
-    encoded = encode_example(
-        tokenizer, [*messages, {"role": "assistant", "content": "last\n"}], 2048
-    )
+def trained_text(tokenizer: Any, encoded: Encoded | None) -> list[str]:
+    """The texts that are trained on, in order."""
     assert encoded is not None
-    assert encoded.input_ids[: encoded.num_prompt] == render_prompt(tokenizer, messages)
-    assert tokenizer.decode(encoded.input_ids[encoded.num_prompt :]) == "last\n<|im_end|>"
+    pairs = zip(encoded.input_ids, encoded.trained, strict=True)
+    return [
+        tokenizer.decode([token for token, _ in group])
+        for trained, group in groupby(pairs, key=itemgetter(1))
+        if trained
+    ]
+
+
+def test_the_answer_and_its_end_of_turn_are_trained_after_the_prompt_as_it_is_asked(
+    tokenizer: Any,
+) -> None:
+    encoded = encode_example(tokenizer, row("last\n")["messages"], 2048)
+    assert encoded is not None
+    asked = render_prompt(tokenizer, [USER])
+    assert encoded.input_ids[: len(asked)] == asked
+    assert trained_text(tokenizer, encoded) == ["last\n<|im_end|>"]
+
+
+def test_every_answer_of_a_conversation_is_trained_on_what_stood_before_it(tokenizer: Any) -> None:
+    messages = [*row("first")["messages"], *row("")["messages"], *row("last")["messages"]]
+    encoded = encode_example(tokenizer, messages, 2048)
+    assert trained_text(tokenizer, encoded) == ["first<|im_end|>", "last<|im_end|>"]
+    assert encoded is not None
+    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert tokenizer.decode(encoded.input_ids) == whole.removesuffix("\n")
+    first = encode_example(tokenizer, messages[:2], 2048)
+    assert first is not None
+    cut = encode_example(tokenizer, messages, len(first.input_ids) + 2)
+    assert trained_text(tokenizer, cut) == ["first<|im_end|>"]
+
+
+def test_an_answer_that_the_template_rewrites_later_is_only_read(tokenizer: Any) -> None:
+    tokenizer.chat_template = CHATML_TEMPLATE.replace(
+        "message['content'] +",
+        "(message['content'] if loop.last else message['content'].split('|')[-1]) +",
+    )
+    messages = [*row("plan|first")["messages"], *row("plan|last")["messages"]]
+    encoded = encode_example(tokenizer, messages, 2048)
+    assert trained_text(tokenizer, encoded) == ["plan|last<|im_end|>"]
+    assert encoded is not None
+    asked = render_prompt(tokenizer, messages[:-1])
+    assert encoded.input_ids[: len(asked)] == asked
 
 
 def test_cut_keeps_the_head_and_drops_what_has_no_answer_left(tokenizer: Any) -> None:
     messages = row("a long enough answer")["messages"]
     whole = encode_example(tokenizer, messages, 2048)
     assert whole is not None
-    one_token = encode_example(tokenizer, messages, whole.num_prompt + 1)
+    prompt = whole.trained.index(True)
+    one_token = encode_example(tokenizer, messages, prompt + 1)
     assert one_token is not None
-    assert one_token.input_ids == whole.input_ids[: whole.num_prompt + 1]
-    assert encode_example(tokenizer, messages, whole.num_prompt) is None
+    assert one_token.input_ids == whole.input_ids[: prompt + 1]
+    assert encode_example(tokenizer, messages, prompt) is None
     assert encode_example(tokenizer, row("")["messages"], 2048) is None
 
 
@@ -64,11 +104,10 @@ def test_rows_are_encoded_in_order_and_dropped_rows_counted(
     rows = [row("one"), row(""), row("three three")]
     examples, dropped = encode_rows(rows, tiny_model, 2048)
     assert dropped == 1
-    assert [
-        tokenizer.decode(examples.row(index)[examples.num_prompt[index] :])
-        for index in range(len(examples))
-    ] == ["one<|im_end|>", "three three<|im_end|>"]
-    assert examples.lengths() == [len(examples.row(0)), len(examples.row(1))]
+    found = [Encoded(*map(list, examples.row(index))) for index in range(len(examples))]
+    texts = [trained_text(tokenizer, each) for each in found]
+    assert texts == [["one<|im_end|>"], ["three three<|im_end|>"]]
+    assert list(examples.lengths()) == [len(each.input_ids) for each in found]
     counts = [examples.trained_tokens([0]), examples.trained_tokens([1])]
     assert counts == [len(tokenizer.encode("one")) + 1, len(tokenizer.encode("three three")) + 1]
 
@@ -81,8 +120,8 @@ def test_rows_of_many_blocks_keep_their_order(tiny_model: Path, tokenizer: Any) 
     assert (len(examples), dropped) == (len(left), 2500 - len(left))
     assert len(examples.blocks) > 1
     for index in (0, 1, 900, 1500, len(left) - 1):
-        answer = tokenizer.decode(examples.row(index)[examples.num_prompt[index] :])
-        assert answer == f"answer {left[index]}<|im_end|>"
+        answer = trained_text(tokenizer, Encoded(*map(list, examples.row(index))))
+        assert answer == [f"answer {left[index]}<|im_end|>"]
     again, _ = encode_rows([row(f"answer {number}") for number in left], tiny_model, 2048)
     assert again.digest == examples.digest
     other, _ = encode_rows([row(f"answer {number}") for number in left[::-1]], tiny_model, 2048)
@@ -111,15 +150,16 @@ def test_a_packed_batch_has_the_loss_and_the_gradients_of_its_rows_alone(
 
     rows = [row("short"), row("a much longer answer than that"), row("x"), row("return 1")]
     rows[2]["messages"][0] = {"role": "user", "content": "a prompt longer than the others"}
+    rows[3]["messages"] += row("return 2")["messages"]
     examples, _ = encode_rows(rows, tiny_model, 2048)
     model = AutoModelForCausalLM.from_pretrained(
         tiny_model, dtype=torch.float32, attn_implementation=attention
     )
     expected = torch.zeros(())
     for index in range(4):  # by hand: no padding, no neighbour, logits of every position
-        ids = torch.tensor(examples.row(index).astype("int64"))
+        ids, trained = (torch.tensor(array) for array in examples.row(index))
         log_probs = model(ids[None]).logits[0].log_softmax(-1)
-        for position in range(int(examples.num_prompt[index]), len(ids)):
+        for position in trained.nonzero().flatten().tolist():
             expected = expected - log_probs[position - 1, ids[position]]
     expected.backward()
     alone = {name: weight.grad for name, weight in model.named_parameters()}

@@ -107,12 +107,10 @@ def padded(examples: Examples, rows: list[int]) -> dict[str, torch.Tensor]:
     ids = torch.zeros((len(rows), longest), dtype=torch.long)
     mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
     for index, row in enumerate(rows):
-        tokens = torch.tensor(examples.row(row).astype("int64"))
+        tokens, trained = (torch.tensor(array) for array in examples.row(row))
         ids[index, : len(tokens)] = tokens
         mask[index, : len(tokens)] = 1
-        labels[index, int(examples.num_prompt[row]) : len(tokens)] = tokens[
-            int(examples.num_prompt[row]) :
-        ]
+        labels[index, : len(tokens)] = torch.where(trained, tokens, -100)
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import ray
+from ray.cluster_utils import Cluster
 
 from haloforge.train.checkpoint import Checkpoints
 from haloforge.train.metrics import StepMetrics
@@ -51,9 +52,9 @@ def local_ray() -> Iterator[None]:
 
 
 def run(base: Path, output: Path, settings: TrainSettings, **options: Any) -> TrainResult:
-    workers = options.pop("workers", 1)
+    workers, cpus = options.pop("workers", 1), options.pop("cpus", 0.5)
     settings = settings.model_copy(update={"workers": workers})
-    return train(ROWS, base, None, output, settings, 0.5, threads_per_worker=1, **options)
+    return train(ROWS, base, None, output, settings, cpus, threads_per_worker=1, **options)
 
 
 def curve(folder: Path) -> list[float]:
@@ -168,10 +169,37 @@ def test_validation_stops_early_and_the_best_weights_are_kept(
     example = encode_example(tokenizer, held_out[0]["messages"], 2048)
     assert example is not None
     ids = torch.tensor([example.input_ids])
-    labels = ids.clone()
-    labels[:, : example.num_prompt] = -100
+    labels = torch.where(torch.tensor([example.trained]), ids, -100)
     with torch.no_grad():
         assert float(model(ids, labels=labels).loss) == pytest.approx(judged[best], rel=1e-4)
+
+
+def test_a_node_that_dies_is_replaced_by_the_next_one_that_comes(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """Two workers on two nodes. The first node, the driver's, stays: Ray's head is on it."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        ray.init(address=cluster.address, log_to_driver=False)
+        undisturbed = run(tiny_model, tmp_path / "undisturbed", SETTINGS, workers=2, cpus=1)
+        dies = cluster.list_all_nodes()[1]
+        seen: list[int] = []
+
+        def take_the_node(metrics: StepMetrics) -> None:
+            seen.append(metrics.step)
+            if metrics.step == 8:
+                cluster.remove_node(dies, allow_graceful=False)
+                cluster.add_node(num_cpus=1)
+
+        output = tmp_path / "disturbed"
+        result = run(tiny_model, output, SETTINGS, workers=2, cpus=1, on_step=take_the_node)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert result.restarts >= 1 and seen == list(range(1, STEPS + 1))
+    assert curve(output) == pytest.approx(curve(tmp_path / "undisturbed"), rel=1e-5)
+    assert_same(result.path, undisturbed.path)
 
 
 def sft_command(model: Path, data: Path, output: Path) -> list[str]:

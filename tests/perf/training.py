@@ -63,20 +63,20 @@ def ours(workers: int = 1, threads_each: int | None = None) -> float:
     return sum(step.trained_tokens for step in seen) / sum(step.seconds for step in seen)
 
 
-def encoded() -> list[tuple[list[int], int]]:
-    """Each row's tokens, and how many of them are the prompt."""
+def encoded() -> list[tuple[list[int], list[bool]]]:
+    """Each row's tokens, and of each whether it is trained on."""
     from transformers import AutoTokenizer
 
     from haloforge.data.chat import encode_example
 
     tokenizer = AutoTokenizer.from_pretrained(base_path())
     found = [encode_example(tokenizer, row["messages"], SETTINGS.max_length) for row in rows()]
-    return [(each.input_ids, each.num_prompt) for each in found if each is not None]
+    return [(each.input_ids, each.trained) for each in found if each is not None]
 
 
 def trained_tokens() -> int:
     """Of all rows together."""
-    return sum(len(ids) - num_prompt for ids, num_prompt in encoded())
+    return sum(sum(trained) for _, trained in encoded())
 
 
 def bare() -> float:
@@ -92,9 +92,10 @@ def bare() -> float:
     model = get_peft_model(model, lora, autocast_adapter_dtype=False)
     model.train()
     ids, labels = [], []
-    for tokens, num_prompt in encoded():
+    for tokens, trained in encoded():
         ids += tokens
-        labels += [-100] * num_prompt + tokens[num_prompt:]
+        pairs = zip(tokens, trained, strict=True)
+        labels += [token if learned else -100 for token, learned in pairs]
     size = BATCH_ROWS * 512
     count = began = 0.0
     for start in range(0, len(ids) - size + 1, size):
