@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from haloforge.errors import InputError
 from haloforge.model.adapter import INFO_FILE, read_info
@@ -26,10 +27,11 @@ class Policy:
             return self.adapter
         return self.base.path if (self.base.path / INFO_FILE).is_file() else None
 
-    def merge_into(self, folder: Path) -> None:
-        """Writes base and adapter as one plain model folder, merged in fp32, saved in bf16.
+    def merge_into(self, folder: Path, dtype: Literal["bf16", "fp32"] = "bf16") -> None:
+        """Writes base and adapter as one plain model folder, merged in fp32, saved in `dtype`.
 
-        The merge of LoRA (Hu et al. 2021): W + (alpha / rank) B A for each adapted matrix.
+        The merge of LoRA (Hu et al. 2021): W + (alpha / rank) B A for each adapted matrix. Engines
+        sample from the one in bf16; that in fp32 answers as the adapter on its base in fp32 does.
         """
         import torch
         from peft import PeftModel
@@ -39,7 +41,7 @@ class Policy:
             raise InputError(f"model '{self.name}' has no adapter, so there is nothing to merge")
         model = AutoModelForCausalLM.from_pretrained(self.base.path, dtype=torch.float32)
         merged = PeftModel.from_pretrained(model, self.adapter).merge_and_unload()
-        merged.to(torch.bfloat16).save_pretrained(folder)
+        merged.to(torch.bfloat16 if dtype == "bf16" else torch.float32).save_pretrained(folder)
         AutoTokenizer.from_pretrained(self.adapter).save_pretrained(folder)
 
 

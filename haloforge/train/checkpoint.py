@@ -51,18 +51,20 @@ class Checkpoint(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of the run with the digest `run` in `place`, a folder or the URI of one.
+    """The checkpoints of the run with the digest `run` in `place`, an absolute path or a URI.
 
     Every worker may read them, rank 0 alone writes. A checkpoint that is torn (cut off, changed, or
-    without a manifest) is passed over for the one before it, as is one of another run.
+    without a manifest) is passed over for the one before it. Raises InputError for a place that
+    cannot be looked into.
     """
 
     def __init__(self, place: str, run: str, keep: int) -> None:
         try:
-            self._fs, self._root = FileSystem.from_uri(place)
+            self._fs, folder = FileSystem.from_uri(place)
+            self._root = f"{folder.rstrip('/')}/{run}"
+            self.steps()
         except Exception as error:  # pyarrow raises many kinds
             raise InputError(f"train.checkpoints={place}: {error}") from None
-        self._run = run
         self._keep = keep
 
     def save(
@@ -79,7 +81,6 @@ class Checkpoints:
         self._fs.create_dir(folder, recursive=True)
         self._write(f"{folder}/{_STATE}", data)
         manifest = {
-            "run": self._run,
             "position": asdict(position),
             "bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
@@ -87,24 +88,24 @@ class Checkpoints:
         }
         self._write(f"{folder}/{_MANIFEST}.part", json.dumps(manifest).encode())
         self._fs.move(f"{folder}/{_MANIFEST}.part", f"{folder}/{_MANIFEST}")
-        kept = {*self.steps()[-self._keep :], position.best_step}
-        for step in set(self.steps()) - kept:
+        steps = self.steps()
+        # One of a later step is torn, or the run would stand there.
+        newest = [step for step in steps if step <= position.step][-self._keep :]
+        for step in set(steps) - {*newest, position.best_step}:
             self._delete(self._folder(step))
 
     def latest(self) -> Checkpoint | None:
-        """The newest whole checkpoint of this run."""
+        """The newest whole checkpoint."""
         for step in reversed(self.steps()):
             if (found := self.read(step)) is not None:
                 return found
         return None
 
     def read(self, step: int) -> Checkpoint | None:
-        """The checkpoint of `step`, None where it is torn or of another run."""
+        """The checkpoint of `step`, None where it is torn."""
         folder = self._folder(step)
         try:
             manifest = json.loads(self._read(f"{folder}/{_MANIFEST}"))
-            if manifest["run"] != self._run:
-                return None
             data = self._read(f"{folder}/{_STATE}")
             if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
                 return None

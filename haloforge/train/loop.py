@@ -31,8 +31,8 @@ _VALIDATION_ROWS = 64  # packed together, on each worker
 class TrainJob:
     """All that a worker is told; paths are valid on the worker's node.
 
-    `run` is the digest of what decides the weights, by which a run knows its own checkpoints, and
-    `checkpoints` where they are. `examples` and `validation` are object refs to Examples, the
+    `run` is the digest of what decides the weights, by which a run knows its own checkpoints in the
+    place `checkpoints`. `examples` and `validation` are object refs to Examples, the
     latter None where nothing is held out. `deepspeed` is the user's own configuration, `progress`
     the actor between workers and driver.
     """

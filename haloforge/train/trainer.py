@@ -163,9 +163,10 @@ def train(
     warmup_steps(plan.num_steps, settings)  # may be refused, so before workers start
     scaling = _scaling(settings, cpus_per_worker, gpus_per_worker)
     run = _run_digest(examples, held_out, base_path, adapter_path, settings)
-    place = settings.checkpoints or str(output.resolve() / "checkpoints")
-    checkpoints = f"{place.rstrip('/')}/{run}"
-    stored = Checkpoints(checkpoints, run, settings.save_total_limit)
+    place = settings.checkpoints or str(output / "checkpoints")
+    if "://" not in place:
+        place = str(Path(place).expanduser().resolve())
+    stored = Checkpoints(place, run, settings.save_total_limit)
     job = TrainJob(
         run=run,
         examples=ray.put(examples),
@@ -176,7 +177,7 @@ def train(
         deepspeed=read_deepspeed(settings.deepspeed) if settings.deepspeed else {},
         threads=threads_per_worker,
         progress=_on_this_node(_Progress).remote(),
-        checkpoints=checkpoints,
+        checkpoints=place,
     )
     try:
         with (

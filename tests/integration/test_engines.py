@@ -68,9 +68,11 @@ def texts(answers: list[ray.ObjectRef]) -> list[str]:
 
 @pytest.mark.parametrize("engine", ["vllm", "transformers"])
 def test_a_swap_drains_first_and_mixes_no_answer(
-    local_ray: None, policies: list[Policy], engine: str
+    local_ray: None, policies: list[Policy], engine: str, tmp_path: Path
 ) -> None:
     base, tuned = policies
+    tuned.merge_into(tmp_path / "merged")
+    merged = Policy("merged", resolve_base(str(tmp_path / "merged")), None, "merged-digest")
     pool = start(base, SETTINGS.model_copy(update={"engine": engine}))
     try:
         by_base = texts(complete(pool))
@@ -82,6 +84,8 @@ def test_a_swap_drains_first_and_mixes_no_answer(
         assert ray.get(swap) > 0
         by_tuned = texts(complete(pool))
         assert all(a != b for a, b in zip(by_base, by_tuned, strict=True))
+        pool.set_policy(merged)
+        assert texts(complete(pool)) == by_tuned
         written_by = {base.digest: by_base, tuned.digest: by_tuned}
         for i, answer in enumerate(ray.get(meanwhile)):
             assert answer["completion"] == written_by[answer["policy"]][i]

@@ -96,7 +96,13 @@ SPLITS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("split", SPLITS)
+FAST = ("accumulation 4 x 2", "two workers", "ZeRO 2", "ZeRO 3")
+
+
+@pytest.mark.parametrize(
+    "split",
+    [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in SPLITS],
+)
 def test_the_split_changes_nothing(split: str, one: Run, tiny_model: Path, tmp_path: Path) -> None:
     assert_agree(ours(tiny_model, tmp_path, **SPLITS[split]), one)
 

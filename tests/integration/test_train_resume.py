@@ -100,7 +100,10 @@ def test_workers_that_are_killed_go_on_from_the_checkpoint(
     assert not any((tmp_path / "killed" / "checkpoints").rglob("step_*")), "they are not needed now"
 
 
-@pytest.mark.parametrize("zero_stage", [0, 2, 3])
+@pytest.mark.parametrize(
+    "zero_stage",
+    [pytest.param(0, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 3],
+)
 def test_it_goes_on_with_other_workers_and_another_stage(
     zero_stage: int, local_ray: None, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -271,4 +274,4 @@ def test_a_place_for_checkpoints_of_one_s_own(
     run(tiny_model, tmp_path / "out", settings, on_step=look)
     (run_digest,) = seen
     assert not (tmp_path / "out" / "checkpoints").exists()
-    assert Checkpoints(f"{place}/{run_digest}", run_digest, 1).steps() == []
+    assert Checkpoints(str(place), run_digest, 1).steps() == []

@@ -43,7 +43,7 @@ def test_what_was_saved_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("harm", ["cut", "changed", "no manifest", "half a manifest", "empty"])
 def test_a_torn_one_is_passed_over_for_the_one_before(tmp_path: Path, harm: str) -> None:
     save(tmp_path, 3, 7)
-    folder = tmp_path / "checkpoints" / "step_00000007"
+    folder = tmp_path / "checkpoints" / RUN / "step_00000007"
     tensors, manifest = folder / "state.safetensors", folder / "manifest.json"
     data = tensors.read_bytes()
     match harm:
@@ -76,11 +76,20 @@ def test_one_of_another_run_is_not_gone_on_from(tmp_path: Path) -> None:
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     made = save(tmp_path, 1, 2, 3, 4, keep=2)
     assert made.steps() == [3, 4]
-    assert sorted(path.name[-1] for path in (tmp_path / "checkpoints").iterdir()) == ["3", "4"]
+    there = (tmp_path / "checkpoints" / RUN).iterdir()
+    assert sorted(path.name[-1] for path in there) == ["3", "4"]
     made = save(tmp_path, 5, 6, 7, keep=1, best=4)
     assert made.steps() == [4, 7]
     made.clear()
-    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "checkpoints" / RUN).exists()
+
+
+def test_one_that_is_torn_takes_no_other_s_place(tmp_path: Path) -> None:
+    made = save(tmp_path, 3, 12)
+    (tmp_path / "checkpoints" / RUN / "step_00000012" / "state.safetensors").write_bytes(b"torn")
+    made = save(tmp_path, 6, keep=1)
+    assert made.steps() == [6]
+    assert made.latest() is not None
 
 
 def test_a_full_disk_is_told_before_anything_is_written(
