@@ -1,5 +1,6 @@
 """Which rows train at each optimizer step, on which worker, and at what learning rate."""
 
+import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from haloforge.errors import InputError
 from haloforge.train.settings import TrainSettings
 
 AUTO_MICRO_BATCH_TOKENS = 4096
+_WAYS_TO_PACK = 16  # are tried, or up to twice as many
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,11 @@ class StepPlan:
         """`rows` in `shares` lists, the longest first to the one with the fewest tokens (LPT rule,
         Graham 1969)."""
         loads: list[list[int]] = [[] for _ in range(shares)]
-        tokens = [0] * shares
+        least_first = [(0, share) for share in range(shares)]  # tokens, and whose: a heap
         for row in sorted(rows, key=lambda row: (-self.lengths[row], row)):
-            least = tokens.index(min(tokens))
-            loads[least].append(row)
-            tokens[least] += self.lengths[row]
+            tokens, share = least_first[0]
+            loads[share].append(row)
+            heapq.heapreplace(least_first, (tokens + self.lengths[row], share))
         return loads
 
     def _pack(
@@ -109,7 +111,8 @@ class StepPlan:
             return len(sequences) * max(map(tokens, sequences))
 
         most = tokens(rows) // max(self.lengths[row] for row in rows)
-        counts = range(most, most // 2, -1) if packed else [len(rows)]
+        apart = max(1, most // (2 * _WAYS_TO_PACK))
+        counts = range(most, most // 2, -apart) if packed else [len(rows)]
         ways = [self._shared_evenly(rows, count) for count in counts]
         batches: list[list[list[int]]] = []
         least = min(ways, key=padded)
