@@ -1,8 +1,9 @@
 """What training holds in memory, by the number of its rows.
 
-    python -m tests.perf.train_memory --rows 10000 1000000
+    python -m tests.perf.train_memory --rows 10000 1000000 --steps 100
 
-Each run trains one epoch of a tiny model on a JSONL file of so many rows, in a process of its own.
+Each run trains a tiny model on a JSONL file of so many rows, in a process of its own, for so many
+steps of 512 rows; all rows are encoded, and drawn from.
 Told are the driver, the largest worker that encodes or trains, each by the memory that it shares
 with no other process (USS), and Ray's object store, which spills to disk what it has no room for.
 """
@@ -27,17 +28,19 @@ def main() -> None:
     """A line of figures for each number of rows."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000])
-    counts = parser.parse_args().rows
-    if len(counts) == 1:
-        print(json.dumps(measured(counts[0])))
+    parser.add_argument("--steps", type=int, default=100)
+    asked = parser.parse_args()
+    if len(asked.rows) == 1:
+        print(json.dumps(measured(asked.rows[0], asked.steps)))
         return
-    for count in counts:
+    for count in asked.rows:
         command = [sys.executable, "-m", "tests.perf.train_memory", "--rows", str(count)]
+        command += ["--steps", str(asked.steps)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         print(done.stdout.splitlines()[-1], flush=True)
 
 
-def measured(count: int) -> dict[str, Any]:
+def measured(count: int, steps: int) -> dict[str, Any]:
     """One run of training on `count` rows: the most that each kind of process held, in MiB."""
     import ray
 
@@ -55,7 +58,8 @@ def measured(count: int) -> dict[str, Any]:
         watch = threading.Thread(target=watched, args=(over, most))
         watch.start()
         began = time.monotonic()
-        settings = TrainSettings(epochs=1, batch_size=BATCH_ROWS, workers=1)
+        epochs = steps * BATCH_ROWS / count
+        settings = TrainSettings(epochs=epochs, batch_size=BATCH_ROWS, workers=1)
         rows = ({"messages": row} for row in read_sft(str(data)))
         result = train(rows, base, None, Path(folder) / "out", settings, 1, 2)
         seconds = time.monotonic() - began
