@@ -109,8 +109,9 @@ def test_default_system_prompt_is_the_same_in_training_and_sampling(tokenizer: A
     prompt = [{"role": "user", "content": "hi"}]
     sampled = render_prompt(tokenizer, prompt)
     assert "You are SmolLM" in tokenizer.decode(sampled)
-    trained = encode_example(tokenizer, [*prompt, {"role": "assistant", "content": "yes"}], 100)
-    assert trained is not None
-    assert trained.input_ids[: trained.num_prompt] == sampled
+    encoded = encode_example(tokenizer, [*prompt, {"role": "assistant", "content": "yes"}], 100)
+    assert encoded is not None
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert trained.input_ids[trained.num_prompt :] == [*tokenizer.encode("yes"), end]
+    answer = [*tokenizer.encode("yes"), end]
+    assert encoded.input_ids == sampled + answer
+    assert encoded.trained == [False] * len(sampled) + [True] * len(answer)
