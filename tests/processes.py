@@ -1,5 +1,6 @@
 """Following the processes that a run has started, until they are gone."""
 
+import socket
 import time
 from collections.abc import Callable
 
@@ -37,3 +38,10 @@ def wait_until(condition: Callable[[], object], seconds: float) -> bool:
             return False
         time.sleep(0.2)
     return True
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

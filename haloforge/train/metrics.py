@@ -11,6 +11,8 @@ from ray.util.metrics import Gauge
 from tensorboardX import SummaryWriter
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
+# What TensorBoard and Ray are told of a step.
+WATCHED = ("loss", "eval_loss", "lr", "grad_norm", "tokens_per_s", "seconds", "memory_mb")
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,13 @@ class MetricsLog:
         told = asdict(metrics)
         self._file.write(json.dumps(told) + "\n")
         self._file.flush()
-        for name in ("loss", "eval_loss", "lr", "grad_norm", "tokens_per_s", "memory_mb"):
+        for name in WATCHED:
             if told[name] is not None:
                 self._board.add_scalar(f"train/{name}", told[name], metrics.step)
                 self._gauge(name).set(told[name], self._tags)
 
     def _gauge(self, name: str) -> Gauge:
         if name not in self._gauges:
-            self._gauges[name] = Gauge(f"haloforge_train_{name}", name, tag_keys=("run",))
+            told = f"{name} of the last step of training"
+            self._gauges[name] = Gauge(f"haloforge_train_{name}", told, tag_keys=("run",))
         return self._gauges[name]

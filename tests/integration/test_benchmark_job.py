@@ -1,7 +1,6 @@
 """`jobs/benchmark.py` through `ray job submit` on a cluster of two nodes, killed at work."""
 
 import json
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,18 +13,11 @@ import pytest
 from ray.cluster_utils import Cluster
 from ray.util.state import list_actors
 
-from tests.processes import wait_until
+from tests.processes import free_port, wait_until
 from tests.runs import printing_problems, sample_ids
 
 ROOT = Path(__file__).parents[2]
 PROBLEMS, SAMPLES, ENGINES = 24, 20, 2
-
-
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture

@@ -1,21 +1,23 @@
 """Training for real: Ray Train, DeepSpeed, gloo workers, a tiny Llama."""
 
 import json
+import re
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 import pytest
 import ray
 
 from haloforge.errors import InfraError, InputError, ResourceError
-from haloforge.train.metrics import StepMetrics
+from haloforge.train.metrics import WATCHED, StepMetrics
 from haloforge.train.settings import LoraSettings, TrainSettings
 from haloforge.train.trainer import TrainResult, train
-from tests.processes import family, living
+from tests.processes import family, free_port, living, wait_until
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -34,9 +36,12 @@ AGREEMENT = TrainSettings(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
+def metrics_port() -> Iterator[int]:
+    """A Ray whose metrics are at the port."""
+    port = free_port()
+    options = {"include_dashboard": False, "log_to_driver": False, "_metrics_export_port": port}
+    ray.init(address="local", num_cpus=2, **options)
+    yield port
     ray.shutdown()
 
 
@@ -77,10 +82,21 @@ def one_worker(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     written = ["metrics.jsonl", "tensorboard", "trained"]  # too few steps for a checkpoint
     assert sorted(path.name for path in output.iterdir()) == written
     (board,) = (output / "tensorboard").iterdir()
-    for name in ("loss", "lr", "grad_norm", "tokens_per_s", "memory_mb"):
+    for name in ("loss", "lr", "grad_norm", "tokens_per_s", "seconds", "memory_mb"):
         assert f"train/{name}".encode() in board.read_bytes()
     assert all(metrics.tokens_per_s > 0 and 0 < metrics.memory_mb < 1e5 for metrics in seen)
     return output
+
+
+def test_ray_exports_the_metrics(one_worker: Path, metrics_port: int) -> None:
+    def exported() -> dict[str, float]:
+        with urlopen(f"http://127.0.0.1:{metrics_port}/metrics") as answer:
+            lines = re.findall(r"ray_haloforge_train_(\w+)\{.* (\S+)", answer.read().decode())
+        return {name: float(value) for name, value in lines}
+
+    last = json.loads((one_worker / "metrics.jsonl").read_text().splitlines()[-1])
+    expected = {name: last[name] for name in WATCHED if last[name] is not None}
+    assert wait_until(lambda: exported() == pytest.approx(expected), 60), exported()
 
 
 @pytest.mark.parametrize("zero_stage", [2, 3])
