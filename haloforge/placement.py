@@ -5,6 +5,7 @@ other for ever on two cores. Here every part is booked so that all that live at 
 into what Ray has: engines stay for the whole run, beside them run either verifiers or trainers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -19,11 +20,16 @@ _BESIDE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Cluster:
-    """What Ray offers in all: logical CPUs, GPUs, and the cores of this machine."""
+    """What Ray offers in all: logical CPUs, GPUs, and the cores of this machine.
+
+    `nodes` are the CPUs of each node that computes (has a GPU, where any has); without it there is
+    one.
+    """
 
     cpus: float
     gpus: float
     local_cores: int
+    nodes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,16 +108,25 @@ def place(
         raise ResourceError(
             f"{engines} CPU engines for {cluster.local_cores} cores: lower rollout.engines"
         )
+    nodes = cluster.nodes or (cluster.cpus,)
+    cpus_per_trainer = _most_each([cpus * _BESIDE_SHARE for cpus in nodes], trainers)
     return Placement(
         engines=engines,
-        cpus_per_engine=cluster.cpus * _ENGINE_SHARE / engines,
+        cpus_per_engine=_most_each([cpus * _ENGINE_SHARE for cpus in nodes], engines),
         gpus_per_engine=engine_gpus,
         cores_per_engine=((),) * engines if on_gpu else _split_cores(cluster.local_cores, engines),
         trainers=trainers,
-        cpus_per_trainer=cluster.cpus * _BESIDE_SHARE / trainers,
+        cpus_per_trainer=cpus_per_trainer,
         gpus_per_trainer=trainer_gpus,
-        threads_per_trainer=max(1, cluster.local_cores // trainers),
+        threads_per_trainer=max(1, min(cluster.local_cores, int(cpus_per_trainer / _BESIDE_SHARE))),
     )
+
+
+def _most_each(shares: Sequence[float], count: int) -> float:
+    """The most CPUs that each of `count` actors can book of the nodes' `shares`: none is cut."""
+    ways = {share / actors for share in shares if share for actors in range(1, count + 1)}
+    fitting = (way for way in ways if sum(int(share / way + 1e-9) for share in shares) >= count)
+    return max(fitting)
 
 
 def _split_cores(cores: int, engines: int) -> tuple[tuple[int, ...], ...]:

@@ -75,7 +75,11 @@ class Session:
         """How this run's parts share what Ray has."""
         if self._placement is None:
             total = ray.cluster_resources()
-            cluster = Cluster(total.get("CPU", 0), total.get("GPU", 0), os.cpu_count() or 1)
+            kind = "GPU" if total.get("GPU", 0) else "CPU"
+            nodes = (node["Resources"] for node in ray.nodes() if node["Alive"])
+            cpus = tuple(each["CPU"] for each in nodes if each.get(kind) and each.get("CPU"))
+            cores = os.cpu_count() or 1
+            cluster = Cluster(total.get("CPU", 0), total.get("GPU", 0), cores, cpus)
             self._placement = place(
                 cluster,
                 engines=self.settings.rollout.engines,

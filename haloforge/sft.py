@@ -5,12 +5,13 @@ from pathlib import Path
 
 from haloforge.config import Settings, save_settings
 from haloforge.data.sft import common_system, hold_out, read_sft
+from haloforge.errors import InputError
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.schema import Message, digest_of
 from haloforge.session import Session
 from haloforge.store.run import identity_of, open_run
 from haloforge.train.settings import NOT_LEARNED, TrainSettings
-from haloforge.update import update_policy
+from haloforge.update import check_trainable, is_trained, update_policy
 
 FINAL = "final_model"
 
@@ -22,6 +23,7 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
     """
     settings = session.settings
     rows, held_out, training = read_inputs(settings)
+    check_trainable(policy, training)
     identity = {
         "what": "sft",
         "data": digest_of(rows),
@@ -33,7 +35,7 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
     open_run(output, identity, fresh)
     save_settings(settings, output)
     target = output / FINAL
-    if target.is_dir():
+    if is_trained(target):
         session.report.say(f"sft: {target} is there already")
         return resolve_policy(str(target))
     return update_policy(
@@ -62,9 +64,12 @@ def read_inputs(
         held_out = read_sft(chosen.validation, settings.language, settings.system)
     elif chosen.validation is not None:
         rows, held_out = hold_out(rows, chosen.validation, settings.seed)
-    given = {name: getattr(chosen, name) for name in ("epochs", "learning_rate")}
-    stands_in = {name: value for name, value in given.items() if value is not None}
-    return rows, held_out, settings.train.model_copy(update=stands_in)
+    training = settings.train.of_stage(chosen.epochs, chosen.learning_rate)
+    if not held_out and (training.patience or training.eval_steps):
+        raise InputError(
+            "train.patience and train.eval_steps need held-out rows: set sft.validation"
+        )
+    return rows, held_out, training
 
 
 def preview(session: Session, policy: Policy, batch: bool, numbers: bool) -> str:
@@ -75,6 +80,7 @@ def preview(session: Session, policy: Policy, batch: bool, numbers: bool) -> str
     from haloforge.train.plan import StepPlan, warmup_steps
 
     rows, _, training = read_inputs(session.settings)
+    check_trainable(policy, training)
     messages = ({"messages": row} for row in rows)
     examples, dropped = encode_rows(messages, policy.base.path, training.max_length)
     plan = StepPlan(examples.lengths(), training.batch_size, training.epochs, training.seed)

@@ -38,14 +38,9 @@ def update_policy(
     conversations that are held out. `data` and `facts` say in the model card what it learned from.
     Raises what `train` raises.
     """
-    if policy.adapter is not None and not settings.use_lora:
-        raise InputError(
-            f"train.use_lora=false trains all weights of a model; '{policy.name}' is an adapter: "
-            "make one model of it and its base with `halo-forge model merge`"
-        )
     place = session.placement
     settings = settings.model_copy(update={"workers": place.trainers})
-    work = target.with_name(f"{target.name}.training")  # where a stopped training goes on
+    work = _work(target)
     plan = StepPlan([1] * len(rows), settings.batch_size, settings.epochs, settings.seed)
     title = f"train {stage}" + (f" cycle {cycle}" if cycle else "")
     with session.report.stage(title, plan.num_steps, "steps") as progress:
@@ -100,5 +95,27 @@ def update_policy(
         info,
         model_card(info, data, policy.base.license, not settings.use_lora),
     )
+    result.checkpoints.clear()
     shutil.rmtree(work)
     return resolve_policy(str(target))
+
+
+def check_trainable(policy: Policy, settings: TrainSettings) -> None:
+    """Raises InputError where `policy` cannot be trained as `settings` say."""
+    if policy.adapter is not None and not settings.use_lora:
+        raise InputError(
+            f"train.use_lora=false trains all weights of a model; '{policy.name}' is an adapter: "
+            "make one model of it and its base with `halo-forge model merge`"
+        )
+
+
+def is_trained(target: Path) -> bool:
+    """Whether training has ended with `target`; what a kill left of its work is cleared then."""
+    if target.is_dir():
+        shutil.rmtree(_work(target), ignore_errors=True)
+    return target.is_dir()
+
+
+def _work(target: Path) -> Path:
+    """Where a training that was stopped goes on."""
+    return target.with_name(f"{target.name}.training")

@@ -18,7 +18,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises InputError for a missing or empty file, and for a line that is no JSON object.
     """
     try:
-        handle = path.open(encoding="utf-8")
+        handle = path.open(encoding="utf-8", newline="\n")  # as JSON Lines has it
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:

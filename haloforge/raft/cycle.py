@@ -18,7 +18,7 @@ from haloforge.session import Session
 from haloforge.store.run import Identity, identity_of, open_run, write_atomic
 from haloforge.store.shards import Judged, read_judged
 from haloforge.train.settings import NOT_LEARNED, TrainSettings
-from haloforge.update import update_policy
+from haloforge.update import check_trainable, is_trained, update_policy
 
 STATISTICS = "raft_statistics.json"
 
@@ -33,7 +33,7 @@ def raft(session: Session, policy: Policy, output: Path, fresh: bool = False) ->
     session.require_room_to_train()
     run = _open(session, policy, output, fresh)
     for cycle in range(1, session.settings.raft.cycles + 1):
-        if not run.adapter(cycle).is_dir():
+        if not is_trained(run.adapter(cycle)):
             run.sample_and_judge(policy, cycle)
             selection = run.keep_best(cycle)
             run.train(policy, selection, cycle)
@@ -50,6 +50,7 @@ class _Run:
     problems: Sequence[Problem]
     sampling: Sampling
     system: str | None
+    training: TrainSettings
     run_id: str
     output: Path
 
@@ -109,7 +110,7 @@ class _Run:
             policy,
             conversations(selection.kept, self.problems, self.system),
             self.adapter(cycle),
-            raft_training(self.settings),
+            self.training,
             stage="raft",
             cycle=cycle,
             system=self.system,
@@ -152,19 +153,15 @@ def raft_sampling(settings: Settings) -> Sampling:
 
 def raft_training(settings: Settings) -> TrainSettings:
     """How each cycle trains: the training settings with RAFT's own epochs and learning rate."""
-    return settings.train.model_copy(
-        update={
-            "epochs": settings.raft.epochs or settings.train.epochs,
-            "learning_rate": settings.raft.learning_rate or settings.train.learning_rate,
-        }
-    )
+    return settings.train.of_stage(settings.raft.epochs, settings.raft.learning_rate)
 
 
 def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
     settings = session.settings
     chosen = settings.raft
     problems, excluded = choose_problems(chosen, settings.language)
-    sampling = raft_sampling(settings)
+    sampling, training = raft_sampling(settings), raft_training(settings)
+    check_trainable(policy, training)
     system = settings.system or policy.system
     # What decides the samples of every cycle. More cycles of the same run are the same run.
     identity: Identity = {
@@ -178,7 +175,7 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
             include={"samples_per_prompt", "reward_threshold", "keep_top_percent"}
         ),
         "verify": settings.verify.judging(),
-        "train": identity_of(raft_training(settings), NOT_LEARNED),
+        "train": identity_of(training, NOT_LEARNED),
     }
     if excluded:
         identity["excluded"] = excluded
@@ -190,7 +187,7 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
         )
     run_id = open_run(output, identity, fresh)
     save_settings(settings, output)
-    return _Run(session, problems, sampling, system, run_id, output)
+    return _Run(session, problems, sampling, system, training, run_id, output)
 
 
 def _list(counts: dict[str, int]) -> str:

@@ -54,15 +54,14 @@ class Checkpoints:
     """The checkpoints of the run with the digest `run` in `place`, an absolute path or a URI.
 
     Every worker may read them, rank 0 alone writes. A checkpoint that is torn (cut off, changed, or
-    without a manifest) is passed over for the one before it. Raises InputError for a place that
-    cannot be looked into.
+    without a manifest) is passed over for the one before it; one that cannot be read just now, as
+    the storage does not answer, raises OSError. Raises InputError for a place that is none.
     """
 
     def __init__(self, place: str, run: str, keep: int) -> None:
         try:
             self._fs, folder = FileSystem.from_uri(place)
             self._root = f"{folder.rstrip('/')}/{run}"
-            self.steps()
         except Exception as error:  # pyarrow raises many kinds
             raise InputError(f"train.checkpoints={place}: {error}") from None
         self._keep = keep
@@ -95,9 +94,12 @@ class Checkpoints:
             self._delete(self._folder(step))
 
     def latest(self) -> Checkpoint | None:
-        """The newest whole checkpoint."""
+        """The newest checkpoint that is whole, and so is the best one that it names."""
         for step in reversed(self.steps()):
-            if (found := self.read(step)) is not None:
+            found = self.read(step)
+            if found is not None and found.position.best_step in (None, step):
+                return found
+            if found is not None and self.read(found.position.best_step or 0) is not None:
                 return found
         return None
 
@@ -110,7 +112,7 @@ class Checkpoints:
             if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
                 return None
             return Checkpoint(Position(**manifest["position"]), load(data), manifest["history"])
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, SafetensorError):
             return None
 
     def steps(self) -> list[int]:

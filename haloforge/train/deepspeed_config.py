@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from haloforge.train.settings import TrainSettings
 
 AUTO = "auto"
+QUIET = 1_000_000_000  # steps
 # What a DeepSpeed JSON says by a setting of ours: key, setting, the setting's value for the key's.
+_DEVICES = {"cpu": True, "none": False}
 _SAME: tuple[tuple[str, str, Any], ...] = (
     ("zero_optimization.stage", "zero_stage", int),
+    ("zero_optimization.offload_optimizer.device", "cpu_offload", _DEVICES.__getitem__),
     ("bf16.enabled", "dtype", lambda on: "bf16" if on else "fp32"),
     ("gradient_clipping", "max_grad_norm", float),
     ("train_batch_size", "batch_size", int),
@@ -21,11 +24,13 @@ _SAME: tuple[tuple[str, str, Any], ...] = (
     ("optimizer.params.lr", "learning_rate", float),
     ("optimizer.params.weight_decay", "weight_decay", float),
 )
+_ADAMW = ("betas", "eps")  # what AdamW is handed beside the rate and the decay
 _REFUSED = {
     "gradient_accumulation_steps": "it follows from train.batch_size",
     "scheduler": "train.schedule and train.warmup_ratio say that",
     "communication_data_type": "gradients are summed in fp32",
     "data_types": "gradients are summed in fp32",
+    "zero_force_ds_cpu_optimizer": "AdamW is PyTorch's, also where it is offloaded",
 }
 
 
@@ -51,6 +56,11 @@ def read_deepspeed(path: str) -> dict[str, Any]:
     kind = _at(config, "optimizer.type")
     if kind not in (None, "Adam", "AdamW"):
         raise InputError(f"{path}: 'optimizer.type' is {kind}: it is always AdamW")
+    known = {"lr", "weight_decay", *_ADAMW}
+    if unknown := sorted(set(_at(config, "optimizer.params") or ()) - known):
+        raise InputError(
+            f"{path}: 'optimizer.params.{unknown[0]}' is not known; known are {sorted(known)}"
+        )
     return config
 
 
@@ -68,12 +78,27 @@ def settings_from(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
             value = value_of(found)
         except (TypeError, ValueError):
             raise InputError(f"{path}: '{key}' is {found!r}: expected a number") from None
-        if name in given and given[name] is not None and str(given[name]) != str(value):
+        except KeyError:
+            raise InputError(f"{path}: '{key}' is {found!r}: expected {list(_DEVICES)}") from None
+        if given.get(name) is not None and _differ(given[name], value):
             conflicts.append(f"{key} is {found}, but train.{name} is {given[name]}")
         settings[name] = value
     if conflicts:
         raise InputError(f"{path} and the settings differ: {'; '.join(conflicts)}; set one alone")
     return settings
+
+
+def _differ(one: Any, other: Any) -> bool:
+    try:
+        return float(one) != float(other)
+    except ValueError:
+        return str(one) != str(other)
+
+
+def adamw_options(own: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user's own configuration tells AdamW, beside the rate and the decay."""
+    given = _at(own, "optimizer.params") or {}
+    return {name: given[name] for name in _ADAMW if name in given}
 
 
 def deepspeed_config(settings: "TrainSettings", own: Mapping[str, Any] = {}) -> dict[str, Any]:
@@ -95,14 +120,13 @@ def deepspeed_config(settings: "TrainSettings", own: Mapping[str, Any] = {}) -> 
         "communication_data_type": "fp32",  # an adapter's gradients are small: sum them exactly
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,  # AdamW is PyTorch's, also where it is offloaded
-        "steps_per_print": 1_000_000_000,
     }
     if settings.zero_stage >= 2:
         ours["data_types"] = {"grad_accum_dtype": "fp32"}
     rest = {
         key: value for key, value in own.items() if key not in ("optimizer", "train_batch_size")
     }
-    return _merged(rest, ours)
+    return _merged(rest, ours | {"steps_per_print": own.get("steps_per_print", QUIET)})
 
 
 def _without_auto(config: Mapping[str, Any]) -> dict[str, Any]:

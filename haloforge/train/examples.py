@@ -70,7 +70,11 @@ class Examples:
 
 
 def encode_rows(
-    rows: Iterable[dict[str, Any]], base_path: Path, max_length: int, cpus_per_task: float = 1
+    rows: Iterable[dict[str, Any]],
+    base_path: Path,
+    max_length: int,
+    cpus_per_task: float = 1,
+    purpose: str = "train",
 ) -> tuple[Examples, int]:
     """The rows' examples, and how many rows were dropped as no answer token fits `max_length`.
 
@@ -83,7 +87,7 @@ def encode_rows(
         total += chunk.num_rows
         chunks.append(ray.put(chunk))
     if not chunks:
-        raise InputError("nothing to train on: there are no rows")
+        raise InputError(f"nothing to {purpose} on: there are no rows")
     encoded = ray.data.from_arrow_refs(chunks).map_batches(
         encode_chunk,
         fn_kwargs={"base_path": base_path, "max_length": max_length},
@@ -96,7 +100,7 @@ def encode_rows(
     dropped = total - len(examples)
     if not len(examples):
         raise InputError(
-            f"nothing to train on: {total} rows, {dropped} of them dropped, as no answer "
+            f"nothing to {purpose} on: {total} rows, {dropped} of them dropped, as no answer "
             f"token fits train.max_length={max_length}"
         )
     return examples, dropped

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,9 @@ class TrainJob:
     checkpoints: str
 
 
-def train_worker(config: dict[str, TrainJob]) -> dict[str, bytes]:
-    """Train as `config["job"]` says, from the newest checkpoint on; the trained files on rank 0.
+def train_worker(config: dict[str, TrainJob]) -> None:
+    """Train as `config["job"]` says, from the newest checkpoint on; rank 0 hands the trained files
+    to `progress`.
 
     An error that another attempt would only repeat is told to the driver, and the attempt that Ray
     Train makes all the same ends at once. Raises InputError where the loss is not finite,
@@ -58,7 +60,7 @@ def train_worker(config: dict[str, TrainJob]) -> dict[str, bytes]:
     """
     job = config["job"]
     if ray.get(job.progress.is_over.remote()):
-        return {}
+        return
     context = ray.train.get_context()
     _output_to_log_file(context.get_world_rank())
     torch.set_num_threads(job.threads)
@@ -66,7 +68,7 @@ def train_worker(config: dict[str, TrainJob]) -> dict[str, bytes]:
         os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is first imported
     try:
         with out_of_memory_named(job.settings):
-            return _Worker(job, context.get_world_rank(), context.get_world_size()).train()
+            _Worker(job, context.get_world_rank(), context.get_world_size()).train()
     except HaloforgeError as error:
         ray.get(job.progress.fail.remote(error))
         raise
@@ -86,22 +88,21 @@ class _Worker:
             self._examples.lengths(), settings.batch_size, settings.epochs, settings.seed
         )
         self._engine = start_engine(job.base_path, job.adapter_path, settings, job.deepspeed)
-        self._packed = rows_stay_apart(self._engine)
+        apart = rows_stay_apart(self._engine)
+        self._packed = self._summed(float(apart))[0] == num_workers
         self._checkpoints = Checkpoints(job.checkpoints, job.run, settings.save_total_limit)
         self._history: list[dict[str, Any]] = []  # the metrics of all steps, on rank 0
         self._told: Any = None  # the answer to the metrics that were told last
 
-    def train(self) -> dict[str, bytes]:
-        """All steps that are left; the trained files on rank 0, none where the run was ended."""
-        from haloforge.train.engine import trained_files
-
+    def train(self) -> None:
+        """All steps that are left, then the trained files, but where the run was ended."""
         settings, position = self._settings, self._resume()
         while position.step < self._plan.num_steps:
             if settings.patience and position.worse >= settings.patience:
                 break
             metrics = self._step(position.step)
             if metrics is None:
-                return {}
+                return
             position = Position(**{**asdict(position), "step": metrics.step})
             eval_loss = self._validate(position.step)
             if eval_loss is not None:
@@ -112,7 +113,17 @@ class _Worker:
         self._wait_until_told()
         if position.best_step not in (None, position.step):
             self._return_to(position.best_step)
-        return trained_files(self._engine)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """The driver gets the trained files, one at a time."""
+        from haloforge.train.engine import save_trained
+
+        with TemporaryDirectory() as folder:
+            save_trained(self._engine, Path(folder))
+            for path in sorted(Path(folder).iterdir()):
+                if path.suffix in (".json", ".safetensors"):
+                    ray.get(self._job.progress.keep.remote(path.name, path.read_bytes()))
 
     def _step(self, step: int) -> StepMetrics | None:
         """Optimizer step number `step`, counted from 0; None where the driver has ended the run.
@@ -157,14 +168,21 @@ class _Worker:
         Each micro-batch adds its sum over the global count, so that the result does not depend on
         the split. DeepSpeed averages over workers: their number undoes that.
         """
+        from haloforge.train.engine import GradientSums
+
         engine = self._engine
         total = torch.zeros((), dtype=torch.float64, device=engine.device)
         scale = self._num_workers / num_trained
-        micro_batches = self._share(self._plan, step)
+        micro_batches, sums = self._share(self._plan, step), GradientSums(engine)
         for number, sequences in enumerate(micro_batches, 1):
-            engine.set_gradient_accumulation_boundary(number == len(micro_batches))
+            last = number == len(micro_batches)
+            engine.set_gradient_accumulation_boundary(last)
             loss = token_loss_sum(engine, self._examples, sequences)
+            if last:
+                sums.put_back()
             engine.backward(loss * scale)
+            if not last:
+                sums.take()
             total += loss.detach().double()
         return float(total)
 

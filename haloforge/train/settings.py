@@ -82,6 +82,13 @@ class TrainSettings(BaseModel):
     use_lora: bool = True
     lora: LoraSettings = LoraSettings()
 
+    def of_stage(self, epochs: float | None, learning_rate: float | None) -> "TrainSettings":
+        """These settings with a stage's own, where it has them. Raises InputError where they
+        differ from those of the DeepSpeed JSON."""
+        own = {"epochs": epochs, "learning_rate": learning_rate}
+        given = {name: value for name, value in own.items() if value is not None}
+        return TrainSettings.model_validate({**self.model_dump(), **given})
+
     @model_validator(mode="before")
     @classmethod
     def _from_deepspeed(cls, given: Any) -> Any:

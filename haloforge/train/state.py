@@ -13,6 +13,8 @@ from deepspeed.utils import (
     safe_get_full_optimizer_state,
     safe_set_full_fp32_param,
     safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
 )
 from torch import Tensor
 from torch.nn import Parameter
@@ -84,9 +86,12 @@ def _read(engine: Any, weight: Parameter) -> dict[str, Tensor]:
 @torch.no_grad()
 def _write(engine: Any, weight: Parameter, whole: dict[str, Tensor]) -> None:
     if engine.zero_optimization_stage():
-        safe_set_full_fp32_param(weight, whole[WEIGHT])
-        for kind in MOMENTS:
-            safe_set_full_optimizer_state(weight, whole[kind], kind)
+        if hasattr(weight, "ds_tensor"):
+            _write_part(weight, whole)
+        else:
+            safe_set_full_fp32_param(weight, whole[WEIGHT])
+            for kind in MOMENTS:
+                safe_set_full_optimizer_state(weight, whole[kind], kind)
         # That sets the fp32 copy alone; the model computes with another.
         with deepspeed.zero.GatheredParameters([weight], modifier_rank=0):
             weight.copy_(whole[WEIGHT])
@@ -96,6 +101,21 @@ def _write(engine: Any, weight: Parameter, whole: dict[str, Tensor]) -> None:
     weight.copy_(whole[WEIGHT])
     for kind in MOMENTS:
         _inner(engine).state[master][kind].copy_(whole[kind])
+
+
+def _write_part(weight: Parameter, whole: dict[str, Tensor]) -> None:
+    """ZeRO 3: this worker's part. DeepSpeed's own way takes no tensor that the workers cannot share
+    evenly, and pads it when it is first cut."""
+    group, size = weight.ds_process_group, weight.ds_tensor.numel()
+    begin = torch.distributed.get_rank(group) * size
+    for kind, tensor in whole.items():
+        part = tensor.new_zeros(size)
+        own = tensor.flatten()[begin : begin + size]
+        part[: own.numel()] = own
+        if kind == WEIGHT:
+            safe_set_local_fp32_param(weight, part)
+        else:
+            safe_set_local_optimizer_state(weight, part, kind)
 
 
 def _make_moments(engine: Any) -> None:

@@ -5,11 +5,11 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
+from uuid import uuid4
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
@@ -26,21 +26,22 @@ from ray.train.v2._internal.callbacks.placement_group_callback import (
     PlacementGroupCleanerCallback,
 )
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from haloforge.data.chat import ensure_template
 from haloforge.errors import HaloforgeError, InfraError, ResourceError
+from haloforge.model.bases import files_digest
 from haloforge.schema import digest
-from haloforge.store.run import identity_of
+from haloforge.store.run import identity_of, write_atomic
 from haloforge.train.checkpoint import Checkpoints
 from haloforge.train.deepspeed_config import read_deepspeed
 from haloforge.train.examples import Examples, encode_rows
 from haloforge.train.loop import TrainJob, train_worker
 from haloforge.train.metrics import MetricsLog, StepMetrics
 from haloforge.train.plan import StepPlan, warmup_steps
+from haloforge.train.progress import start_progress
 from haloforge.train.settings import NOT_LEARNED, TrainSettings
 
 POLL_S = 0.25
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 START_ATTEMPTS = 10  # of one minute each, Ray Train's own patience for a worker to be placed
 
 
@@ -50,9 +51,11 @@ class TrainResult:
 
     `best_step` is the step whose weights the adapter has, and `eval_loss` their loss on the
     held-out rows; both None where there are none. `restarts` counts workers' new beginnings.
+    `checkpoints` are the run's, for the caller to clear once it has put `path` in its place.
     """
 
     path: Path
+    checkpoints: Checkpoints
     steps: int
     loss_first: float
     loss_last: float
@@ -62,43 +65,6 @@ class TrainResult:
     best_step: int | None = None
     eval_loss: float | None = None
     restarts: int = 0
-
-
-class _Progress:
-    """Between the workers and the driver: what was done, and whether to go on."""
-
-    def __init__(self) -> None:
-        self._events: list[StepMetrics | list[dict[str, Any]]] = []
-        self._error: HaloforgeError | None = None
-        self._over = False
-
-    def begin(self, history: list[dict[str, Any]]) -> None:
-        """Workers start, after the steps in `history`."""
-        self._events.append(history)
-
-    def push(self, metrics: StepMetrics) -> bool:
-        """A step was made; whether it was the last that is wanted."""
-        self._events.append(metrics)
-        return self._over
-
-    def fail(self, error: HaloforgeError) -> None:
-        """Trying again would be in vain."""
-        self._error = self._error or error
-        self._over = True
-
-    def end(self) -> None:
-        """The workers are to stop at their next step."""
-        self._over = True
-
-    def is_over(self) -> bool:
-        return self._over
-
-    def error(self) -> HaloforgeError | None:
-        return self._error
-
-    def after(self, count: int) -> list[StepMetrics | list[dict[str, Any]]]:
-        """The events that follow the first `count`."""
-        return self._events[count:]
 
 
 class _Trainer(TorchTrainer):
@@ -158,15 +124,21 @@ def train(
     # Before they train, workers' CPUs are free to encode.
     shape = base_path.resolve(), settings.max_length, min(1, cpus_per_worker)
     examples, dropped = encode_rows(rows, *shape)
-    held_out = encode_rows(validation, *shape)[0] if validation else None
+    held_out = encode_rows(validation, *shape, "validate")[0] if validation else None
     plan = StepPlan(examples.lengths(), settings.batch_size, settings.epochs, settings.seed)
     warmup_steps(plan.num_steps, settings)  # may be refused, so before workers start
     scaling = _scaling(settings, cpus_per_worker, gpus_per_worker)
-    run = _run_digest(examples, held_out, base_path, adapter_path, settings)
+    run = _run_digest(output, examples, held_out, base_path, adapter_path, settings)
     place = settings.checkpoints or str(output / "checkpoints")
     if "://" not in place:
         place = str(Path(place).expanduser().resolve())
     stored = Checkpoints(place, run, settings.save_total_limit)
+    try:
+        stored.steps()
+    except OSError as error:
+        raise ResourceError(f"train.checkpoints={place}: {error}") from None
+    final = output / "trained"
+    made = Path(mkdtemp(prefix=f".{final.name}-", dir=output))
     job = TrainJob(
         run=run,
         examples=ray.put(examples),
@@ -176,7 +148,7 @@ def train(
         settings=settings,
         deepspeed=read_deepspeed(settings.deepspeed) if settings.deepspeed else {},
         threads=threads_per_worker,
-        progress=_on_this_node(_Progress).remote(),
+        progress=start_progress(made.resolve()),
         checkpoints=place,
     )
     try:
@@ -184,16 +156,16 @@ def train(
             TemporaryDirectory(prefix="haloforge-ray-train-") as storage,
             MetricsLog(output, run) as log,
         ):
-            files, restarts = _fit(job, scaling, storage, log, on_step)
+            restarts = _fit(job, scaling, storage, log, on_step)
+        _finish(made, base_path, final)
     finally:
         ray.kill(job.progress)
-    final = output / "trained"
-    _write_trained(files, base_path, final)
-    stored.clear()
+        shutil.rmtree(made, ignore_errors=True)
     judged = [step for step in log.steps if step.eval_loss is not None]
     best = min(judged, key=lambda step: step.eval_loss or 0.0, default=None)
     return TrainResult(
         path=final,
+        checkpoints=stored,
         steps=len(log.steps),
         loss_first=log.steps[0].loss,
         loss_last=log.steps[-1].loss,
@@ -206,27 +178,25 @@ def train(
     )
 
 
-def _on_this_node(actor: type) -> Any:
-    """`actor` on the driver's node: another may be lost, and the run goes on without it."""
-    here = ray.get_runtime_context().get_node_id()
-    place = NodeAffinitySchedulingStrategy(here, soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=place)(actor)
-
-
 def _run_digest(
+    output: Path,
     examples: Examples,
     held_out: Examples | None,
     base_path: Path,
     adapter_path: Path | None,
     settings: TrainSettings,
 ) -> str:
-    """Of all that decides the weights: a checkpoint of anything else is not gone on from."""
-    started_from = adapter_path and digest((adapter_path / ADAPTER_WEIGHTS).read_bytes().hex())
+    """Of all that decides the weights: a checkpoint of anything else is not gone on from. One of
+    another `output` neither, which may share the place of checkpoints."""
+    own = output / "run.id"
+    if not own.is_file():
+        write_atomic(own, uuid4().hex)
     return digest(
+        own.read_text(),
         examples.digest,
         held_out and held_out.digest,
-        sorted((file.name, file.stat().st_size) for file in base_path.iterdir()),
-        started_from,
+        files_digest(base_path),
+        adapter_path and files_digest(adapter_path),
         identity_of(settings, NOT_LEARNED),
     )
 
@@ -263,8 +233,8 @@ def _fit(
     storage: str,
     log: MetricsLog,
     on_step: Callable[[StepMetrics], None] | None,
-) -> tuple[dict[str, bytes], int]:
-    """Run the workers; the trained files, and how often workers began anew."""
+) -> int:
+    """Run the workers; how often they began anew."""
     # Workers that a preemption ends are started again as after any other end: no watcher is needed.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     trainer = _Trainer(
@@ -283,11 +253,11 @@ def _fit(
             logging_config=LoggingConfig(log_level="CRITICAL"),
         ),
     )
-    outcome: list[Any] = []
+    outcome: list[Exception] = []
 
     def fit() -> None:
         try:
-            outcome.append(trainer.fit().return_value)
+            trainer.fit()
         except Exception as error:
             outcome.append(error)
 
@@ -322,9 +292,9 @@ def _fit(
         raise
     if (error := ray.get(job.progress.error.remote())) is not None:
         raise error
-    if isinstance(outcome[0], Exception):
+    if outcome:
         raise _unwrapped(outcome[0]) from outcome[0]
-    return outcome[0], starts - 1
+    return starts - 1
 
 
 def _unwrapped(error: Exception) -> Exception:
@@ -362,25 +332,18 @@ def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
 
 
-def _write_trained(files: dict[str, bytes], base_path: Path, final: Path) -> None:
-    """Write it beside `final` with the tokenizer and rename it there, in place of an older one."""
+def _finish(made: Path, base_path: Path, final: Path) -> None:
+    """Give what was trained its tokenizer, and rename it to `final`, in place of an older one."""
     from transformers import AutoTokenizer
 
-    folder = Path(mkdtemp(prefix=f".{final.name}-", dir=final.parent))
-    try:
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        tokenizer = AutoTokenizer.from_pretrained(base_path)
-        tokenizer.save_pretrained(folder)
-        folder.chmod(0o755)  # mkdtemp's 0o700 would lock others out
-        if final.exists():
-            older = Path(mkdtemp(prefix=f".{final.name}-old-", dir=final.parent))
-            final.rename(older / final.name)
-            folder.rename(final)
-            shutil.rmtree(older)
-        else:
-            folder.rename(final)
-    except BaseException:
-        with suppress(OSError):
-            shutil.rmtree(folder)
-        raise
+    tokenizer = AutoTokenizer.from_pretrained(base_path)
+    ensure_template(tokenizer)
+    tokenizer.save_pretrained(made)
+    made.chmod(0o755)  # mkdtemp's 0o700 would lock others out
+    if final.exists():
+        older = Path(mkdtemp(prefix=f".{final.name}-old-", dir=final.parent))
+        final.rename(older / final.name)
+        made.rename(final)
+        shutil.rmtree(older)
+    else:
+        made.rename(final)

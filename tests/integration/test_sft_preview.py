@@ -59,3 +59,10 @@ def test_a_warm_up_as_long_as_training_is_refused_with_the_numbers(
     assert done.returncode == 2
     assert "train.warmup_ratio=0.9 warms up for 6 of 6 steps" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_needs_held_out_rows_is_refused_without_them(tiny_model: Path, data: Path) -> None:
+    done = printed(tiny_model, data, "--patience", "2")
+    assert done.returncode == 2
+    assert "train.patience and train.eval_steps need held-out rows" in done.stderr
+    assert not (data.parent / "out").exists()

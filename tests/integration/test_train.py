@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import psutil
 import pytest
 import ray
 
+from haloforge.data.chat import CHATML_TEMPLATE
 from haloforge.errors import InfraError, InputError, ResourceError
 from haloforge.train.metrics import WATCHED, StepMetrics
 from haloforge.train.settings import LoraSettings, TrainSettings
@@ -79,7 +81,8 @@ def one_worker(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     assert losses(output) == [metrics.loss for metrics in seen]
     assert result.trained_tokens == sum(metrics.trained_tokens for metrics in seen)
     assert (result.loss_first, result.loss_last) == (seen[0].loss, seen[-1].loss)
-    written = ["metrics.jsonl", "tensorboard", "trained"]  # too few steps for a checkpoint
+    # Too few steps for a checkpoint.
+    written = ["metrics.jsonl", "run.id", "tensorboard", "trained"]
     assert sorted(path.name for path in output.iterdir()) == written
     (board,) = (output / "tensorboard").iterdir()
     for name in ("loss", "lr", "grad_norm", "tokens_per_s", "seconds", "memory_mb"):
@@ -170,6 +173,39 @@ def test_memorises_in_bf16_then_goes_on_from_the_adapter_until_a_worker_dies(
     assert not (output / "trained").exists()
     assert len(losses(output)) >= 3
     wait_for_free_cpus()
+
+
+@pytest.mark.parametrize(
+    "zero_stage", [0, 1, *(pytest.param(stage, marks=pytest.mark.slow) for stage in (2, 3))]
+)
+def test_hundreds_of_micro_batches_have_the_gradient_of_one(
+    zero_stage: int, tiny_model: Path, tmp_path: Path
+) -> None:
+    """In bf16 the 300th of equal gradients would be lost beside the sum of the others."""
+    settings = TrainSettings(epochs=1, batch_size=600, warmup_ratio=0, zero_stage=zero_stage)
+    norms = []
+    for micro_batch_size in (None, 1):
+        chosen = settings.model_copy(update={"micro_batch_size": micro_batch_size})
+        output = tmp_path / str(micro_batch_size)
+        steps: list[StepMetrics] = []
+        run(tiny_model, output, chosen, 1, rows=[ROWS[3]] * 600, on_step=steps.append)
+        norms.append(steps[0].grad_norm)
+    assert norms[1] == pytest.approx(norms[0], rel=0.01)
+
+
+def test_a_base_without_a_chat_template_is_given_one(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny_model, bare)
+    tokenizer = AutoTokenizer.from_pretrained(bare)
+    tokenizer.chat_template = None
+    (bare / "chat_template.jinja").unlink(missing_ok=True)
+    tokenizer.save_pretrained(bare)
+    assert AutoTokenizer.from_pretrained(bare).chat_template is None
+    settings = AGREEMENT.model_copy(update={"epochs": 1, "use_lora": False})
+    result = run(bare, tmp_path / "out", settings, 1)
+    assert AutoTokenizer.from_pretrained(result.path).chat_template == CHATML_TEMPLATE
 
 
 def test_loss_that_is_not_finite_names_step_and_setting(tiny_model: Path, tmp_path: Path) -> None:

@@ -68,6 +68,30 @@ def test_a_torn_one_is_passed_over_for_the_one_before(tmp_path: Path, harm: str)
     assert found.position.step == 7
 
 
+def test_one_whose_best_is_torn_is_passed_over(tmp_path: Path) -> None:
+    save(tmp_path, 3)
+    save(tmp_path, 6, 9, best=6)
+    (tmp_path / "checkpoints" / RUN / "step_00000006" / "manifest.json").unlink()
+    assert checkpoints(tmp_path).latest() is None  # the one of step 3 was not among the newest
+    save(tmp_path, 12, keep=3)
+    found = checkpoints(tmp_path).latest()
+    assert found is not None
+    assert found.position.step == 12
+
+
+def test_storage_that_does_not_answer_tears_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = save(tmp_path, 3, 7)
+
+    def no_answer(path: str) -> bytes:
+        raise OSError("timed out")
+
+    monkeypatch.setattr(made, "_read", no_answer)
+    with pytest.raises(OSError, match="timed out"):
+        made.latest()
+
+
 def test_one_of_another_run_is_not_gone_on_from(tmp_path: Path) -> None:
     save(tmp_path, 3)
     assert checkpoints(tmp_path, run="another").latest() is None

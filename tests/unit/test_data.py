@@ -57,6 +57,15 @@ def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
         read_sft(str(tmp_path / "empty.jsonl"))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r\r\n"])
+def test_lines_may_end_as_on_any_system(tmp_path: Path, end: str) -> None:
+    rows = [{"text": TEXT.replace("Print 1.", f"Print {number}.")} for number in range(5)]
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(end.join(map(json.dumps, rows)).encode())
+    asked = [messages[1]["content"] for messages in read_sft(str(path))]
+    assert asked == [f"Print {number}." for number in range(5)]
+
+
 @pytest.mark.parametrize(
     "row",
     [

@@ -8,7 +8,7 @@ import pytest
 
 from haloforge.config import load_settings
 from haloforge.errors import InputError
-from haloforge.train.deepspeed_config import deepspeed_config, read_deepspeed
+from haloforge.train.deepspeed_config import adamw_options, deepspeed_config, read_deepspeed
 from haloforge.train.settings import TrainSettings
 
 
@@ -28,7 +28,7 @@ def test_what_it_says_in_our_words_becomes_our_settings(tmp_path: Path) -> None:
             "train_batch_size": 16,
             "train_micro_batch_size_per_gpu": "auto",
             "gradient_accumulation_steps": "auto",
-            "optimizer": {"type": "AdamW", "params": {"lr": 1e-3, "betas": "auto"}},
+            "optimizer": {"type": "AdamW", "params": {"lr": 1e-3, "eps": 1e-6, "betas": "auto"}},
             "wall_clock_breakdown": True,
         },
     )
@@ -43,6 +43,7 @@ def test_what_it_says_in_our_words_becomes_our_settings(tmp_path: Path) -> None:
     assert config["bf16"] == {"enabled": False}
     assert config["train_micro_batch_size_per_gpu"] == config["gradient_accumulation_steps"] == 1
     assert config.keys().isdisjoint({"optimizer", "train_batch_size"})
+    assert adamw_options(read_deepspeed(path)) == {"eps": 1e-6}
     again = TrainSettings.model_validate(settings.model_dump())  # as config.yaml is read again
     assert again == settings
 
@@ -54,8 +55,24 @@ def test_each_conflict_is_named_with_both_sides(tmp_path: Path) -> None:
         load_settings(None, flags)
     assert "zero_optimization.stage is 2, but train.zero_stage is 3" in str(refused.value)
     assert "gradient_clipping is 1.0, but train.max_grad_norm is 0.3" in str(refused.value)
-    same = {"train.deepspeed": path, "train.zero_stage": 2}
+    same = {"train.deepspeed": path, "train.zero_stage": 2, "train.max_grad_norm": 1}
     assert load_settings(None, same).train.zero_stage == 2
+
+
+def test_a_stage_s_own_rate_is_a_conflict_too(tmp_path: Path) -> None:
+    path = written(tmp_path, {"optimizer": {"type": "AdamW", "params": {"lr": 1e-3}}})
+    settings = load_settings(None, {"train.deepspeed": path}).train
+    assert settings.of_stage(2.0, 1e-3).epochs == 2.0
+    with pytest.raises(InputError, match=r"params\.lr is 0\.001, but train\.learning_rate is 0\.1"):
+        settings.of_stage(None, 0.1)
+
+
+def test_its_offload_is_our_setting(tmp_path: Path) -> None:
+    zero = {"stage": 2, "offload_optimizer": {"device": "cpu", "pin_memory": False}}
+    path = written(tmp_path, {"zero_optimization": zero})
+    settings = load_settings(None, {"train.deepspeed": path}).train
+    assert settings.cpu_offload
+    assert deepspeed_config(settings, read_deepspeed(path))["zero_optimization"] == zero
 
 
 @pytest.mark.parametrize(
@@ -68,6 +85,14 @@ def test_each_conflict_is_named_with_both_sides(tmp_path: Path) -> None:
         ({"fp16": {"enabled": True}}, "training is in bf16 or fp32"),
         ({"optimizer": {"type": "Lamb"}}, "'optimizer.type' is Lamb: it is always AdamW"),
         ({"zero_optimization": {"stage": "two"}}, "'zero_optimization.stage' is 'two'"),
+        (
+            {"optimizer": {"params": {"torch_adam": True}}},
+            "'optimizer.params.torch_adam' is not known",
+        ),
+        (
+            {"zero_optimization": {"offload_optimizer": {"device": "nvme"}}},
+            "offload_optimizer.device' is 'nvme': expected ['cpu', 'none']",
+        ),
     ],
 )
 def test_what_is_not_ours_to_give_is_refused(tmp_path: Path, config: Any, told: str) -> None:

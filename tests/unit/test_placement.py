@@ -99,3 +99,17 @@ def test_a_fleet_has_one_verifier_a_cpu_at_most(
 def test_numbers_that_contradict_are_refused(settings: dict[str, int], fault: str) -> None:
     with pytest.raises(InputError, match=fault):
         VerifySettings.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "trainers"),
+    [((4.0,) * 4, 1), ((4.0,) * 8, 1), ((4.0, 4.0), 3), ((16.0, 2.0), 4), ((2.0, 2.0), 2)],
+)
+def test_no_booking_is_larger_than_a_node_s_share(nodes: tuple[float, ...], trainers: int) -> None:
+    plan = place(Cluster(sum(nodes), 0, 4, nodes), engines=1, trainers=trainers)
+    rest = sorted(nodes, reverse=True)
+    for booked in (plan.cpus_per_engine, *[plan.cpus_per_trainer] * trainers):
+        place_of = next(index for index, free in enumerate(rest) if free >= booked)
+        rest[place_of] -= booked
+        rest.sort(reverse=True)
+    assert sum(rest) > 0, "nothing is left for Ray's own tasks"
