@@ -51,16 +51,17 @@ def ours(workers: int = 1, threads_each: int | None = None) -> float:
     from haloforge.train.trainer import train
 
     ray.init(address="local", num_cpus=threads(), include_dashboard=False, log_to_driver=False)
-    seen: list[StepMetrics] = []
+    seen: list[tuple[float, StepMetrics]] = []
     settings = SETTINGS.model_copy(update={"workers": workers})
     share = threads() / workers
     with tempfile.TemporaryDirectory() as output:
         train(
             rows(), base_path(), None, Path(output), settings, share,
-            threads_each or int(share), seen.append,
+            threads_each or int(share), lambda step: seen.append((time.perf_counter(), step)),
         )  # fmt: skip
     ray.shutdown()
-    return sum(step.trained_tokens for step in seen) / sum(step.seconds for step in seen)
+    (first, step), (last, _) = seen[0], seen[-1]
+    return sum(step.trained_tokens for _, step in seen) / (last - first + step.seconds)
 
 
 def encoded() -> list[tuple[list[int], list[bool]]]:
