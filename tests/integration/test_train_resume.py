@@ -213,9 +213,9 @@ def test_a_node_that_dies_is_replaced_by_the_next_one_that_comes(
     assert_same(result.path, undisturbed.path)
 
 
-def sft_command(model: Path, data: Path, output: Path) -> list[str]:
+def sft_command(model: Path, data: Path, output: Path, epochs: int) -> list[str]:
     asked = [sys.executable, "-m", "haloforge", "sft", "train", "--model", model, "--data", data]
-    asked += ["--output", output, "--epochs", 4, "--batch-size", 4, "--learning-rate", 1e-3]
+    asked += ["--output", output, "--epochs", epochs, "--batch-size", 4, "--learning-rate", 1e-3]
     for setting in ("save_steps=3", "dtype=fp32", "lora.dropout=0.1", "lora.rank=8", "workers=1"):
         asked += ["--set", f"train.{setting}"]
     return [*map(str, asked), "--set", "ray.num_cpus=2"]
@@ -229,23 +229,29 @@ def test_a_job_that_is_killed_goes_on_when_it_is_run_again(
 ) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text("".join(f"{json.dumps(row)}\n" for row in ROWS))
-    subprocess.run(sft_command(tiny_model, data, tmp_path / "undisturbed"), check=True, timeout=300)
+    # Steps take milliseconds, and the driver looks four times a second.
+    epochs = 10 + 10 * kills
+    steps = epochs * -(-len(ROWS) // 4)
+    undisturbed = sft_command(tiny_model, data, tmp_path / "undisturbed", epochs)
+    subprocess.run(undisturbed, check=True, timeout=300)
 
-    command, drawn = sft_command(tiny_model, data, tmp_path / "killed"), random.Random(kills)
+    command, drawn = (
+        sft_command(tiny_model, data, tmp_path / "killed", epochs),
+        random.Random(kills),
+    )
     final = tmp_path / "killed" / "final_model"
     work = final.with_name("final_model.training")
     reached = 0
     for _ in range(kills):
         driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        target = min(reached + drawn.randint(2, 5), STEPS - 2)
-        metrics = work / "metrics.jsonl"
+        target, metrics = reached + drawn.randint(2, 20), work / "metrics.jsonl"
         assert wait_until(partial(has_lines, metrics, target), 300)
         time.sleep(drawn.random() / 10)
         reached = lines_of(metrics)
         everything = family(driver.pid)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
-        assert reached < STEPS and not final.exists(), "it was not at work any more"
+        assert reached < steps and not final.exists(), "it was not at work any more"
         assert wait_until(partial(none_lives, everything), 30), names(everything)
     subprocess.run(command, check=True, timeout=300)
     expected = tmp_path / "undisturbed" / "final_model"
