@@ -19,6 +19,8 @@ def check_sft(settings: Settings) -> None:
     if settings.model is not None:
         check_name(settings.model)
     read_sft(settings.sft.data, settings.language, difficulty=settings.sft.difficulty)
+    if isinstance(settings.sft.validation, str):
+        read_sft(settings.sft.validation, settings.language)
 
 
 def check_raft(settings: Settings) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from haloforge.data.chat import ensure_template
+from haloforge.data.sft import View
 from haloforge.errors import InputError
 from haloforge.model.adapter import AdapterInfo, finish_training, installed_versions
 from haloforge.model.card import model_card
@@ -59,7 +60,7 @@ def update_policy(
             place.threads_per_trainer,
             on_step,
             place.gpus_per_trainer,
-            [{"messages": list(row)} for row in validation],
+            View(validation, lambda index: {"messages": list(validation[index])}),
         )
     training = {
         "rows": len(rows),

@@ -2,12 +2,8 @@
 
 from pathlib import Path
 
-CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+from haloforge.data.chat import CHATML_TEMPLATE
+
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 VOCABULARY_TEXT = [
     "#include <iostream>\nint main() { std::cout << 1 << std::endl; return 0; }\n",
@@ -47,7 +43,7 @@ def make_tiny_model(folder: Path) -> Path:
         additional_special_tokens=["<|im_start|>"],
         model_max_length=2048,
     )
-    tokenizer.chat_template = CHATML
+    tokenizer.chat_template = CHATML_TEMPLATE
     tokenizer.save_pretrained(folder)
 
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 from ray.util.metrics import Gauge
@@ -43,23 +42,15 @@ class MetricsLog:
     """
 
     def __init__(self, output: Path, name: str) -> None:
-        self._path = output / METRICS
         self._board_path = output / TENSORBOARD
         self._tags = {"run": name}
         self._gauges: dict[str, Gauge] = {}
         self.steps: list[StepMetrics] = []
-
-    def __enter__(self) -> "MetricsLog":
-        self._file: TextIO = self._path.open("w", encoding="utf-8")
+        self._file: TextIO = (output / METRICS).open("w", encoding="utf-8")
         self._board = SummaryWriter(str(self._board_path), flush_secs=10)
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Nothing more comes."""
         self._file.close()
         self._board.close()
 

@@ -53,9 +53,10 @@ class Progress:
     def error(self) -> HaloforgeError | None:
         return self._error
 
-    def after(self, count: int) -> list[StepMetrics | list[dict[str, Any]]]:
-        """The events that follow the first `count`."""
-        return self._events[count:]
+    def take(self) -> list[StepMetrics | list[dict[str, Any]]]:
+        """The events since the last call; they are not kept."""
+        taken, self._events = self._events, []
+        return taken
 
 
 def start_progress(folder: Path) -> Any:

@@ -4,7 +4,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -33,7 +34,7 @@ from haloforge.model.bases import files_digest
 from haloforge.schema import digest
 from haloforge.store.run import identity_of, write_atomic
 from haloforge.train.checkpoint import Checkpoints
-from haloforge.train.deepspeed_config import read_deepspeed
+from haloforge.train.deepspeed_config import adamw_options, read_deepspeed
 from haloforge.train.examples import Examples, encode_rows
 from haloforge.train.loop import TrainJob, train_worker
 from haloforge.train.metrics import MetricsLog, StepMetrics
@@ -101,6 +102,7 @@ def train(
     `rows` are `{"messages": [...]}`, the last message an assistant's answer (see `encode_example`
     for what is trained on); `validation` are more of them, held out. `adapter_path` is continued
     where given.
+
     The caller has initialised Ray; `base_path` must exist on every node. `cpus_per_worker` and,
     where there are GPUs, `gpus_per_worker` are what Ray books, `threads_per_worker` what a worker
     computes with. `settings.workers` None is one worker per GPU of the cluster, or one on CPU.
@@ -112,9 +114,9 @@ def train(
 
     Tasks of Ray Data encode the rows, and every worker reads those of their blocks that its seeded
     plan lists: Ray Train's own sharding drops remainders, cannot begin in the middle, and ties the
-    global batch to the number of workers. Metrics come back through an actor, what was trained
-    as the workers' result; rank 0 writes checkpoints, and only where workers may move to other
-    nodes does their place have to be shared.
+    global batch to the number of workers. Metrics and what was trained come back through an actor;
+    rank 0 writes checkpoints, and only where workers may move to other nodes does their place have
+    to be shared.
 
     Raises InputError (rows, settings, loss that is not finite), ResourceError (memory, disk,
     workers that do not fit the cluster) and InfraError (workers died too often).
@@ -128,7 +130,8 @@ def train(
     plan = StepPlan(examples.lengths(), settings.batch_size, settings.epochs, settings.seed)
     warmup_steps(plan.num_steps, settings)  # may be refused, so before workers start
     scaling = _scaling(settings, cpus_per_worker, gpus_per_worker)
-    run = _run_digest(output, examples, held_out, base_path, adapter_path, settings)
+    own_config = read_deepspeed(settings.deepspeed) if settings.deepspeed else {}
+    run = _run_digest(output, examples, held_out, base_path, adapter_path, settings, own_config)
     place = settings.checkpoints or str(output / "checkpoints")
     if "://" not in place:
         place = str(Path(place).expanduser().resolve())
@@ -146,7 +149,7 @@ def train(
         base_path=base_path.resolve(),
         adapter_path=adapter_path.resolve() if adapter_path else None,
         settings=settings,
-        deepspeed=read_deepspeed(settings.deepspeed) if settings.deepspeed else {},
+        deepspeed=own_config,
         threads=threads_per_worker,
         progress=start_progress(made.resolve()),
         checkpoints=place,
@@ -154,7 +157,7 @@ def train(
     try:
         with (
             TemporaryDirectory(prefix="haloforge-ray-train-") as storage,
-            MetricsLog(output, run) as log,
+            closing(MetricsLog(output, run)) as log,
         ):
             restarts = _fit(job, scaling, storage, log, on_step)
         _finish(made, base_path, final)
@@ -185,6 +188,7 @@ def _run_digest(
     base_path: Path,
     adapter_path: Path | None,
     settings: TrainSettings,
+    own_config: Mapping[str, Any],
 ) -> str:
     """Of all that decides the weights: a checkpoint of anything else is not gone on from. One of
     another `output` neither, which may share the place of checkpoints."""
@@ -198,6 +202,7 @@ def _run_digest(
         files_digest(base_path),
         adapter_path and files_digest(adapter_path),
         identity_of(settings, NOT_LEARNED),
+        adamw_options(own_config),
     )
 
 
@@ -265,12 +270,11 @@ def _fit(
     # replace the process's handler of SIGINT for good.
     thread = threading.Thread(target=fit, name="ray-train", daemon=True)
     thread.start()
-    seen = starts = furthest = 0
+    starts = furthest = 0
 
     def collect() -> None:
-        nonlocal seen, starts, furthest
-        for event in ray.get(job.progress.after.remote(seen)):
-            seen += 1
+        nonlocal starts, furthest
+        for event in ray.get(job.progress.take.remote()):
             if isinstance(event, StepMetrics):
                 log.add(event)
             else:
