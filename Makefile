@@ -13,7 +13,7 @@ ifeq ($(STACK),cpu)
 TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
 endif
 
-.PHONY: venv demo demo-seeds study test test-all lint perf soak clean requirements
+.PHONY: venv demo demo-seeds study test test-all lint perf chaos soak clean requirements
 
 venv: $(STAMP)
 
@@ -55,6 +55,11 @@ lint: $(STAMP)
 
 perf: $(STAMP)
 	$(BIN)/python -m tests.perf.run
+
+# RAFT on two Ray nodes, each run killed at a random moment in a random part.
+RUNS ?= 20
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos $(RUNS)
 
 # So many verdicts with no cache, after which nothing may have grown or be left.
 VERDICTS ?= 20000

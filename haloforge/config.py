@@ -16,6 +16,9 @@ from haloforge.store.run import write_atomic
 from haloforge.train.settings import TrainSettings
 from haloforge.verify.settings import VerifySettings
 
+_TRAINING = ("raft", "train")
+_RAFT_LEARNING_RATE = 5e-5
+
 
 class RaySettings(BaseModel):
     """Which Ray: `address` of a cluster (or RAY_ADDRESS), else a private one on this machine.
@@ -68,6 +71,18 @@ class Settings(BaseModel):
     sft: SftSettings = SftSettings()
     raft: RaftSettings = RaftSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_raft(cls, tree: Any) -> Any:
+        """5e-5, where nothing says another: its own setting, `train`'s, or the DeepSpeed JSON."""
+        rooms = [tree.get(room, {}) if isinstance(tree, dict) else None for room in _TRAINING]
+        raft, train = rooms
+        if not isinstance(raft, dict) or not isinstance(train, dict):
+            return tree
+        if "learning_rate" in {*raft, *train} or train.get("deepspeed"):
+            return tree
+        return {**tree, "raft": {**raft, "learning_rate": _RAFT_LEARNING_RATE}}
 
     @model_validator(mode="before")
     @classmethod

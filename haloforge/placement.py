@@ -3,12 +3,15 @@
 Ray books CPUs, it does not measure them: an engine and two trainers of one CPU each wait for each
 other for ever on two cores. Here every part is booked so that all that live at the same time fit
 into what Ray has: engines stay for the whole run, beside them run either verifiers or trainers.
+
+On GPUs there are two ways (`rollout.placement`), neither of them tried: no GPU was at hand.
+'disaggregated': engines and trainers have GPUs of their own. 'colocated': one engine and one
+trainer on each GPU, in turn; engines sleep while trainers train.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from haloforge.errors import ResourceError
 from haloforge.verify.settings import VerifySettings
@@ -16,6 +19,12 @@ from haloforge.verify.settings import VerifySettings
 # Shares of all CPUs booked by each part. The rest is left to Ray Data's and Ray Train's own tasks.
 _ENGINE_SHARE = 0.25
 _BESIDE_SHARE = 0.5
+# Shares of a GPU that an engine and a trainer book where they take turns on it. Ray packs fractions
+# of GPUs as it likes; of these only one engine and one trainer fit on one, never two engines (1.2),
+# nor an engine and two trainers (1.4).
+_COLOCATED_ENGINE, _COLOCATED_TRAINER = 0.6, 0.4
+
+Layout = Literal["auto", "disaggregated", "colocated"]
 
 
 @dataclass(frozen=True)
@@ -36,19 +45,19 @@ class Cluster:
 class Placement:
     """Bookings of each actor, in CPUs and GPUs, and how many there are of each kind.
 
-    `cores_per_engine` are the cores that each CPU engine binds its threads to; it is empty tuples
-    on a GPU. `threads_per_trainer` is what a trainer really uses, which on a CPU is more than it
-    books, since engines idle while it trains.
+    `threads_per_trainer` is what a trainer really uses, which on a CPU is more than it books, since
+    engines idle while it trains. `engines_sleep` says that engines give their GPU's memory back
+    while trainers train.
     """
 
     engines: int
     cpus_per_engine: float
     gpus_per_engine: float
-    cores_per_engine: tuple[tuple[int, ...], ...]
     trainers: int
     cpus_per_trainer: float
     gpus_per_trainer: float
     threads_per_trainer: int
+    engines_sleep: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,47 +88,84 @@ def fleet(cpus: float, settings: VerifySettings) -> Fleet:
 
 
 def place(
-    cluster: Cluster, engines: int, tensor_parallel: int = 1, trainers: int | None = None
+    cluster: Cluster,
+    engines: int,
+    tensor_parallel: int = 1,
+    trainers: int | None = None,
+    layout: Layout = "auto",
 ) -> Placement:
     """Bookings that fit `cluster`: engines with trainers, and room for a fleet of verifiers.
 
-    None for `trainers` is one a GPU that engines leave over, one in all on CPUs. A single GPU is
-    shared by one engine and one trainer, half and half. Raises ResourceError naming the setting to
-    lower.
+    None for `trainers` is one a GPU that engines leave over, or one a GPU where they are colocated;
+    one in all on CPUs. 'auto' for `layout` is colocated on a single GPU with one engine and one
+    trainer, else disaggregated. Raises ResourceError naming the setting to change.
     """
     if cluster.cpus < 1:
         raise ResourceError(f"Ray has {cluster.cpus:g} CPUs; at least 1 is needed")
-    on_gpu = cluster.gpus >= 1
-    shared = cluster.gpus == 1 and engines * tensor_parallel == 1 and trainers in (None, 1)
-    trainer_gpus = 0.5 if shared else 1.0 if on_gpu else 0.0
-    engine_gpus = 0.5 if shared else float(tensor_parallel) if on_gpu else 0.0
-    spare_gpus = cluster.gpus - engines * engine_gpus
-    if trainers is None:
-        trainers = max(1, int(spare_gpus)) if on_gpu else 1
-    if on_gpu and spare_gpus < trainers * trainer_gpus:
-        raise ResourceError(
-            f"{engines} engines of {engine_gpus:g} GPUs and {trainers} trainers of 1 need "
-            f"{engines * engine_gpus + trainers:g} GPUs, Ray has {cluster.gpus:g}: lower "
-            "rollout.engines, rollout.tensor_parallel or train.workers"
-        )
-    if not on_gpu and tensor_parallel > 1:
-        raise ResourceError("rollout.tensor_parallel needs GPUs; on CPUs leave it at 1")
-    if not on_gpu and engines > cluster.local_cores:
-        raise ResourceError(
-            f"{engines} CPU engines for {cluster.local_cores} cores: lower rollout.engines"
-        )
+    if layout == "auto":
+        alone = cluster.gpus == 1 and engines * tensor_parallel == 1 and trainers in (None, 1)
+        layout = "colocated" if alone else "disaggregated"
+    if cluster.gpus < 1:
+        _check_cpus(cluster, engines, tensor_parallel)
+        engine_gpus, trainer_gpus, trainers = 0.0, 0.0, trainers or 1
+    elif layout == "colocated":
+        _check_colocated(cluster, engines, tensor_parallel, trainers)
+        engine_gpus, trainer_gpus = _COLOCATED_ENGINE, _COLOCATED_TRAINER
+        trainers = trainers or engines
+    else:
+        engine_gpus, trainer_gpus = float(tensor_parallel), 1.0
+        trainers = trainers or max(1, int(cluster.gpus - engines * engine_gpus))
+        _check_disaggregated(cluster, engines, tensor_parallel, trainers)
     nodes = cluster.nodes or (cluster.cpus,)
     cpus_per_trainer = _most_each([cpus * _BESIDE_SHARE for cpus in nodes], trainers)
     return Placement(
         engines=engines,
         cpus_per_engine=_most_each([cpus * _ENGINE_SHARE for cpus in nodes], engines),
         gpus_per_engine=engine_gpus,
-        cores_per_engine=((),) * engines if on_gpu else _split_cores(cluster.local_cores, engines),
         trainers=trainers,
         cpus_per_trainer=cpus_per_trainer,
         gpus_per_trainer=trainer_gpus,
         threads_per_trainer=max(1, min(cluster.local_cores, int(cpus_per_trainer / _BESIDE_SHARE))),
+        engines_sleep=0 < engine_gpus < 1,
     )
+
+
+def _check_cpus(cluster: Cluster, engines: int, tensor_parallel: int) -> None:
+    if tensor_parallel > 1:
+        raise ResourceError("rollout.tensor_parallel needs GPUs; on CPUs leave it at 1")
+    if engines > cluster.cpus:
+        raise ResourceError(
+            f"{engines} CPU engines for {cluster.cpus:g} CPUs: lower rollout.engines"
+        )
+
+
+def _check_colocated(
+    cluster: Cluster, engines: int, tensor_parallel: int, trainers: int | None
+) -> None:
+    if tensor_parallel > 1:
+        raise ResourceError(
+            f"rollout.tensor_parallel={tensor_parallel} with rollout.placement=colocated: there an "
+            "engine has one GPU; set tensor_parallel to 1 or placement to disaggregated"
+        )
+    # With fewer engines, two trainers would fit on a GPU that has none.
+    if engines != cluster.gpus or (trainers or engines) > engines:
+        raise ResourceError(
+            f"rollout.placement=colocated puts one engine and at most one trainer on each of Ray's "
+            f"{cluster.gpus:g} GPUs: set rollout.engines={cluster.gpus:g} and train.workers to no "
+            "more, or placement to disaggregated"
+        )
+
+
+def _check_disaggregated(
+    cluster: Cluster, engines: int, tensor_parallel: int, trainers: int
+) -> None:
+    needed = engines * tensor_parallel + trainers
+    if needed > cluster.gpus:
+        raise ResourceError(
+            f"{engines} engines of {tensor_parallel} GPUs and {trainers} trainers of 1 need "
+            f"{needed} GPUs, Ray has {cluster.gpus:g}: lower rollout.engines, "
+            "rollout.tensor_parallel or train.workers, or set rollout.placement=colocated"
+        )
 
 
 def _most_each(shares: Sequence[float], count: int) -> float:
@@ -127,8 +173,3 @@ def _most_each(shares: Sequence[float], count: int) -> float:
     ways = {share / actors for share in shares if share for actors in range(1, count + 1)}
     fitting = (way for way in ways if sum(int(share / way + 1e-9) for share in shares) >= count)
     return max(fitting)
-
-
-def _split_cores(cores: int, engines: int) -> tuple[tuple[int, ...], ...]:
-    bounds = [round(i * cores / engines) for i in range(engines + 1)]
-    return tuple(tuple(range(a, b)) for a, b in pairwise(bounds))

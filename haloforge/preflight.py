@@ -10,6 +10,8 @@ from haloforge.data.problems import choose_problems
 from haloforge.data.sft import read_sft
 from haloforge.errors import InputError
 from haloforge.model.bases import check_name
+from haloforge.raft.difficulty import read_history
+from haloforge.raft.held_out import eval_settings
 from haloforge.schema import Problem
 from haloforge.verify.verifier import require_toolchains
 
@@ -35,7 +37,13 @@ def check_raft(settings: Settings) -> None:
                 f"problem '{problem.problem_id}': RAFT trains on conversations, give 'prompt' or "
                 "'messages' and no 'prefix'"
             )
+    if settings.raft.history is not None:
+        read_history(settings.raft.history, problems)
     check_problems(settings, problems)
+    if settings.raft.eval_prompts is not None:
+        held_out = read_source(settings.raft.eval_prompts, eval_settings(settings))
+        check_problems(settings, held_out)
+        _check_apart(problems, held_out, "raft.eval_prompts")
 
 
 def check_benchmark(settings: Settings, models: Sequence[str] = ()) -> None:
@@ -74,17 +82,20 @@ def check_pipeline(settings: Settings) -> None:
     check_sft(settings)
     check_raft(settings)
     check_benchmark(settings)
+    _check_apart(
+        read_source(settings.raft.prompts, settings),
+        read_source(settings.benchmark.prompts, settings),
+        "benchmark.prompts",
+    )
 
-    def groups(source: str) -> dict[str, str]:
-        problems = read_source(source, settings)
-        return {problem.group or problem.problem_id: problem.problem_id for problem in problems}
 
-    trained = groups(settings.raft.prompts)
-    both = sorted(groups(settings.benchmark.prompts).keys() & trained.keys())
+def _check_apart(trained: Iterable[Problem], measured: Iterable[Problem], setting: str) -> None:
+    ids = {problem.group or problem.problem_id: problem.problem_id for problem in trained}
+    both = sorted({problem.group or problem.problem_id for problem in measured} & ids.keys())
     if both:
         raise InputError(
-            f"problem '{trained[both[0]]}' is in raft.prompts and in benchmark.prompts "
-            f"({len(both)} such in all): a model must not be measured on what it trained on"
+            f"problem '{ids[both[0]]}' is in raft.prompts and in {setting} ({len(both)} such in "
+            "all): a model must not be measured on what it trained on"
         )
 
 

@@ -2,27 +2,55 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.data
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from haloforge.data.chat import encode_prefix, render_prompt
 from haloforge.data.problems import answer_start
 from haloforge.errors import HaloforgeError, InfraError, InputError
+from haloforge.groups import judged_in
 from haloforge.model.policy import Policy
 from haloforge.placement import Fleet
 from haloforge.rollout.engine import Prompt
+from haloforge.rollout.pool import EnginePool
+from haloforge.rollout.requests import Done, Requests
 from haloforge.rollout.settings import Sampling
-from haloforge.rollout.stage import rollout_stage, rows_of
-from haloforge.schema import SAMPLE_SCHEMA, Outcome, Problem, sample_id
+from haloforge.rollout.stage import rollout_stage
+from haloforge.schema import Outcome, Problem
 from haloforge.session import Session
-from haloforge.store.shards import ShardWriter, committed_ids, lost_ids, read_judged
+from haloforge.store.run import write_atomic
+from haloforge.store.shards import (
+    ShardWriter,
+    committed_keys,
+    compact,
+    lost_ids,
+    read_judged,
+    set_torn_aside,
+)
 from haloforge.verify.settings import VerifySettings
 from haloforge.verify.stage import verify_stage
 from haloforge.verify.stored import StoredSamples
+
+_RESTARTS = "engine_restarts.json"
+_PASSES_IN_VAIN = 3
+_DIED = (WorkerCrashedError, ObjectLostError, NodeDiedError, OutOfMemoryError)
+
+
+class ProcessDiedError(InfraError):
+    """A process of Ray Data's died, or its node: the stage has ended, nothing committed is lost."""
 
 
 def sample_and_judge(
@@ -40,47 +68,79 @@ def sample_and_judge(
     """Draws `samples` completions of each problem from `policy`, judges them, commits to `folder`.
 
     What is committed there is not drawn again, but judged again where that failed; with nothing
-    left to draw no engine is started. `raw` judges each completion as it stands too. Raises
-    InputError for a prompt that leaves no room in `rollout.max_model_len`, InfraError when an
-    engine dies.
+    left to draw no engine is started. Commits that a disk has spoilt are set aside and made anew.
+    `raw` judges each completion as it stands too. Raises InputError for a prompt that leaves no
+    room in `rollout.max_model_len`, or another system prompt than the policy was trained with;
+    InfraError when no engine is left.
     """
-    requests = [
-        {"sample_id": name, "problem_id": problem.problem_id, "cycle": cycle, "index": index}
-        for problem in problems
-        for index in range(samples)
-        if (name := sample_id(run, cycle, problem.problem_id, index))
-    ]
     by_id = ray.put({problem.problem_id: problem for problem in problems})
     verify = session.settings.verify.model_copy(update={"raw": raw} if raw else {})
+    for torn in set_torn_aside(folder):
+        session.report.say(f"{title}: {torn} cannot be read; its samples are made anew")
     judge_again(session, folder, by_id, title, verify)
-    done = committed_ids(folder)
-    if all(request["sample_id"] in done for request in requests):
+    requests = Requests(run, cycle, [problem.problem_id for problem in problems], samples)
+    done = Done(requests)
+    for problem_id, index in committed_keys(folder):
+        done.add(problem_id, index)
+    if done.count == len(requests):
         session.report.say(f"{title}: all {len(requests)} samples are there already")
         return
-    prompts = ray.put(_prompts(session, policy, problems, sampling))
+    prompts = _prompts(session, policy, problems, sampling)
+    asked = ray.put(replace(requests, prompts=prompts))
     fleet = session.fleet  # may be refused, so before engines start
     pool = session.engines(policy)
     tested = any(verify.tests(problem) for problem in problems)
     good = 0
     with (
         ShardWriter(folder) as shards,
+        _counting_restarts(session, pool, folder, title),
         session.report.stage(title, len(requests), "samples") as stage,
     ):
-        if done:
-            stage.advance(len(done), "going on")
-        # More than one pass only where a proxy died: what it had under way is asked for again.
-        while left := [request for request in requests if request["sample_id"] not in done]:
-            before = len(done)
-            samples = rollout_stage(left, pool, prompts, sampling)
-            for row, verdict in judged_rows(verify, fleet, samples, by_id, title):
-                if row["sample_id"] in done:
-                    continue
-                done.add(row["sample_id"])
-                shards.add({name: row[name] for name in SAMPLE_SCHEMA.names}, verdict)
-                good += verdict["outcome"] == Outcome.PASSED if tested else verdict["compiled"]
-                stage.advance(1, f"{good} passed" if tested else f"{good} compile")
-            if len(done) == before:
+        if done.count:
+            stage.advance(done.count, "going on")
+        # More than one pass only where a process of Ray Data died: what is left is asked for again.
+        in_vain = 0
+        while len(left := done.left()):
+            drawn = rollout_stage(left, pool, asked, sampling)
+            try:
+                for row, verdict in judged_rows(verify, fleet, drawn, by_id, title):
+                    if not done.add(row["problem_id"], row["index"]):
+                        continue
+                    shards.add(row, verdict)
+                    good += verdict["outcome"] == Outcome.PASSED if tested else verdict["compiled"]
+                    stage.advance(1, f"{good} passed" if tested else f"{good} compile")
+            except ProcessDiedError:
+                session.report.say(
+                    f"{title}: a process died; what it had under way is asked for again"
+                )
+            in_vain = in_vain + 1 if len(done.left()) == len(left) else 0
+            if in_vain == _PASSES_IN_VAIN:
                 raise InfraError(f"{title} stopped: {len(left)} requests brought no sample")
+    compact(folder)
+
+
+def engine_restarts(folder: Path) -> int:
+    """How many engines died and were started anew while the samples in `folder` were made."""
+    path = folder / _RESTARTS
+    return int(json.loads(path.read_text())) if path.is_file() else 0
+
+
+@contextmanager
+def _counting_restarts(
+    session: Session, pool: EnginePool, folder: Path, title: str
+) -> Iterator[None]:
+    before = pool.restarts()
+    try:
+        yield
+    finally:
+        restarts = pool.restarts() - before
+        if restarts:
+            session.report.say(
+                f"{title}: {restarts} engines died and were started anew; what they had under way "
+                "was sent again"
+            )
+            total = engine_restarts(folder) + restarts
+            write_atomic(folder / _RESTARTS, json.dumps(total))
 
 
 def judge_again(
@@ -125,20 +185,19 @@ def judged_rows(
     """
     judged = verify_stage(samples, problems, settings, fleet)
     try:
-        for row in rows_of(judged):
-            yield row, json.loads(row.pop("verdict"))
+        yield from judged_in(judged)
     except RayError as error:
         raise _cause(error, title) from error
 
 
 def _prompts(
     session: Session, policy: Policy, problems: Sequence[Problem], sampling: Sampling
-) -> dict[str, Prompt]:
-    """Each problem's prompt, by problem_id."""
+) -> list[Prompt]:
+    """The prompts of `problems`, in their order."""
     tokenizer = session.tokenizer(policy.base)
-    system = session.settings.system or policy.system
+    system = policy.system_prompt(session.settings.system)
     room = session.settings.rollout.max_model_len
-    prompts = {}
+    prompts = []
     for problem in problems:
         start = answer_start(problem)
         stop = tuple(problem.stop) or None
@@ -152,7 +211,7 @@ def _prompts(
                 f"{sampling.max_tokens} to answer exceed rollout.max_model_len={room}; raise it or "
                 "lower rollout.max_tokens"
             )
-        prompts[problem.problem_id] = Prompt(ids, start, stop)
+        prompts.append(Prompt(ids, start, stop))
     return prompts
 
 
@@ -162,6 +221,11 @@ def _cause(error: BaseException, title: str) -> HaloforgeError:
     while inner is not None:
         if isinstance(inner, HaloforgeError):
             return inner
+        if isinstance(inner, _DIED):
+            return ProcessDiedError(
+                f"{title} stopped: a process died ({type(inner).__name__}); the same command goes "
+                "on from what is committed"
+            )
         cause = inner.cause if isinstance(inner, RayTaskError) else None
         inner = cause or inner.__cause__
     last = str(error).strip().splitlines()[-1]

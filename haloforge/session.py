@@ -23,6 +23,7 @@ from haloforge.placement import Cluster, Fleet, Placement, fleet, place
 from haloforge.reaper import start_reaper
 from haloforge.report.progress import Report
 from haloforge.report.quiet import loggers_to_files, native_stderr_to
+from haloforge.rollout.engine import computed_dtype
 from haloforge.rollout.pool import EnginePool
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Session:
                 engines=self.settings.rollout.engines,
                 tensor_parallel=self.settings.rollout.tensor_parallel,
                 trainers=self.settings.train.workers,
+                layout=self.settings.rollout.placement,
             )
         return self._placement
 
@@ -106,14 +108,6 @@ class Session:
                 f"with ray start --resources='{{\"{settings.resource}\": 1}}'"
             )
         return fleet(sum(cpus), settings)
-
-    def require_room_to_train(self) -> None:
-        """Raises ResourceError where an engine would take all memory of the GPU it shares."""
-        if 0 < self.placement.gpus_per_engine < 1 and self.settings.rollout.kv_cache_gb is None:
-            raise ResourceError(
-                "the only GPU is shared by the engine and the trainer: set rollout.kv_cache_gb, so "
-                "that the engine leaves memory to train in"
-            )
 
     def policy(self, name: str | None) -> Policy:
         """The policy called `name`; None is the base of the settings or the default one."""
@@ -146,24 +140,44 @@ class Session:
             self._pool.stop()
             self._pool = None
         if self._pool is None:
-            self._pool = self._start_engines(policy.base)
+            self._pool = self._start_engines(policy)
+        engines = len(self._pool.engines)
         seconds = self._pool.set_policy(policy)
+        if lost := engines - len(self._pool.engines):
+            self.report.say(
+                f"engines: {lost} of {engines} died and are restarted no more; the others go on"
+            )
         if seconds:
             self.report.say(f"engines: took {policy.name} in {seconds:.1f} s, without a restart")
         return self._pool
 
-    def _start_engines(self, base: Base) -> EnginePool:
-        place = self.placement
+    def first_token_at(self, policy: Policy) -> float | None:
+        """When the first token by `policy` was written, in Unix seconds, if engines have it now."""
+        facts = self._pool.facts() if self._pool is not None else []
+        first = [each["first_token_at"] for each in facts if each["policy"] == policy.digest]
+        return min((moment for moment in first if moment is not None), default=None)
+
+    def rest_engines(self) -> None:
+        """Where engines share GPUs with trainers, they sleep until they are next used."""
+        if self._pool is not None and self.placement.engines_sleep:
+            self._pool.sleep()
+
+    def _start_engines(self, policy: Policy) -> EnginePool:
+        place, base = self.placement, policy.base
         self.report.say(f"engines: starting {place.engines} on {base.name} (up to two minutes) ...")
         pool = EnginePool.start(
             base,
             self.settings.rollout,
             end_of_turn_ids(self.tokenizer(base)),
             self.settings.seed,
-            place.cpus_per_engine,
-            place.gpus_per_engine,
-            place.cores_per_engine,
+            place,
+            max(self.settings.train.lora.rank, policy.lora_rank),
         )
+        asked = self.settings.rollout.dtype
+        if computed_dtype(asked, on_cpu=not place.gpus_per_engine) != asked:
+            self.report.say(
+                f"engines: this CPU has no instructions for {asked}, so they compute in float32"
+            )
         if pool.kind == "transformers" and self.settings.rollout.engine == "auto":
             self.report.say(
                 "engines: vLLM is not installed, so transformers generates, more slowly; "

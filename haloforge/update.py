@@ -40,6 +40,7 @@ def update_policy(
     Raises what `train` raises.
     """
     place = session.placement
+    session.rest_engines()
     settings = settings.model_copy(update={"workers": place.trainers})
     work = _work(target)
     plan = StepPlan([1] * len(rows), settings.batch_size, settings.epochs, settings.seed)

@@ -9,8 +9,8 @@ from typing import Any
 import ray
 import ray.data
 
+from haloforge.groups import judged_in
 from haloforge.placement import Fleet
-from haloforge.rollout.stage import rows_of
 from haloforge.schema import Problem, Verdict
 from haloforge.verify.settings import VerifySettings
 from haloforge.verify.stage import verify_stage
@@ -62,6 +62,7 @@ def judge(
             yield {"sample_id": str(number), "problem_id": "p", "index": number, "code": code}
 
     stored = StoredSamples(rows, fleet.max_actors)
-    for row in rows_of(verify_stage(stored.dataset(), ray.put({"p": problem}), settings, fleet)):
+    judged = verify_stage(stored.dataset(), ray.put({"p": problem}), settings, fleet)
+    for _, verdict in judged_in(judged):
         stored.judged()
-        yield Verdict.model_validate_json(row["verdict"])
+        yield Verdict.model_validate(verdict)

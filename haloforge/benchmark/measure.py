@@ -43,7 +43,7 @@ def benchmark(
         "samples": chosen.samples,
         "sampling": identity_of(sampling),
         "verify": settings.verify.judging(),
-        "system": settings.system or policy.system,
+        "system": policy.system_prompt(settings.system),
         "seed": settings.seed,
     }
     title = f"benchmark {policy.name}"

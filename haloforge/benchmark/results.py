@@ -58,6 +58,7 @@ class MeasureSettings(Row):
     suite: dict[str, Any] | None = None
     temperature: float
     top_p: float
+    top_k: int = 0
     max_tokens: int
     stop_at_fence: bool
     logprobs: bool

@@ -29,6 +29,22 @@ def raft_group() -> None:
     help="Fraction in (0, 1] of a problem's samples to keep.  [default: 0.5]",
 )
 @click.option(
+    "--curriculum",
+    "raft__curriculum",
+    help="'historical': problems that are solved always or never rest.  [default: none]",
+)
+@click.option(
+    "--eval-prompts",
+    "raft__eval_prompts",
+    help="Problems to score each cycle on, never trained on.  [default: none]",
+)
+@click.option(
+    "--patience",
+    "raft__patience",
+    type=int,
+    help="Stop after so many cycles without a better score.  [default: off]",
+)
+@click.option(
     "--no-lora", "train__use_lora", flag_value=False, default=None, help="Train all weights."
 )
 @click.option("--output", "raft__output", help="Folder of the run.  [default: models/raft]")

@@ -96,6 +96,8 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
         for row in rows:
             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
+        handle.flush()
+        os.fsync(handle.fileno())
     partial.replace(path)
     return count
 

@@ -1,5 +1,6 @@
 """A policy: a base model with or without an adapter, known by a digest."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,25 @@ class Policy:
         if self.adapter is not None:
             return self.adapter
         return self.base.path if (self.base.path / INFO_FILE).is_file() else None
+
+    @property
+    def lora_rank(self) -> int:
+        """The rank of the adapter; 0 without one."""
+        if self.adapter is None:
+            return 0
+        return int(json.loads((self.adapter / "adapter_config.json").read_text())["r"])
+
+    def system_prompt(self, asked: str | None) -> str | None:
+        """The system prompt to sample with: the one that it was trained with, or, of a base,
+        `asked`. Raises InputError where it was trained with another than is asked for."""
+        if asked is None or asked == self.system:
+            return self.system
+        if self.folder is None:
+            return asked
+        raise InputError(
+            f"model '{self.name}' was trained with the system prompt {self.system!r}, the setting "
+            f"`system` is {asked!r}: leave it out, or train with it"
+        )
 
     def merge_into(self, folder: Path, dtype: Literal["bf16", "fp32"] = "bf16") -> None:
         """Writes base and adapter as one plain model folder, merged in fp32, saved in `dtype`.

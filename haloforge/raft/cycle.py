@@ -1,44 +1,81 @@
 """RAFT: sample from the policy, judge, keep the best, train on them, and again."""
 
-import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haloforge.config import Settings, save_settings
 from haloforge.data.problems import choose_problems, prompts_digest
-from haloforge.errors import HaloforgeError
-from haloforge.model.adapter import read_info
+from haloforge.model.adapter import INFO_FILE, read_info
 from haloforge.model.policy import Policy, resolve_policy
+from haloforge.raft.difficulty import (
+    Plan,
+    latest_rates,
+    plan,
+    read_history,
+    record_history,
+    record_rates,
+)
+from haloforge.raft.health import Health, warnings
+from haloforge.raft.held_out import HeldOut
 from haloforge.raft.select import Selection, select
+from haloforge.raft.statistics import SECONDS, write_statistics
+from haloforge.raft.training_set import TrainingSet
+from haloforge.rollout.pool import call
 from haloforge.rollout.settings import Sampling, sampling_of
 from haloforge.sampling import sample_and_judge
-from haloforge.schema import Message, Problem
+from haloforge.schema import Problem
 from haloforge.session import Session
-from haloforge.store.run import Identity, identity_of, open_run, write_atomic
-from haloforge.store.shards import Judged, read_judged
+from haloforge.store.clock import Clock
+from haloforge.store.run import Identity, identity_of, open_run
+from haloforge.train.plan import StepPlan
 from haloforge.train.settings import NOT_LEARNED, TrainSettings
 from haloforge.update import check_trainable, is_trained, update_policy
 
-STATISTICS = "raft_statistics.json"
+FEW_STEPS = 10
+"""Optimizer steps of a cycle below which it is said that they are few."""
+# In a run's identity even at their defaults, as they were before it left those out.
+_TOLD_ALWAYS = {"samples_per_prompt", "reward_threshold", "keep_top_percent"}
+# What the identity says by contents rather than names, or what decides nothing that is trained on.
+_TOLD_OTHERWISE = {
+    *("limit", "difficulty", "exclude", "prompts", "checkpoint", "history"),
+    *("temperature", "epochs", "learning_rate"),
+    *("output", "cycles", "min_samples", "eval_prompts", "eval_samples", "patience"),
+}
 
 
 def raft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> Policy:
     """Runs `raft.cycles` cycles from `policy` and returns the last policy.
 
     After cycle N `output/cycle_N_final` is its adapter; `output/cycle_N` holds its samples and
-    verdicts. A cycle that has ended is not repeated. Raises InputError where `output` holds another
-    run, HaloforgeError where no sample of a cycle is good enough to learn from.
+    verdicts, what was trained on, and its score on held-out problems. A cycle that has ended is not
+    repeated. Raises InputError where `output` holds another run, HaloforgeError where too few
+    samples of a cycle are good enough to learn from.
     """
-    session.require_room_to_train()
     run = _open(session, policy, output, fresh)
+    began = time.time()
+    held_out = HeldOut(session, run.output)
+    held_out.score(policy, 0)
     for cycle in range(1, session.settings.raft.cycles + 1):
+        clock = Clock(run.samples(cycle) / SECONDS)
         if not is_trained(run.adapter(cycle)):
-            run.sample_and_judge(policy, cycle)
-            selection = run.keep_best(cycle)
-            run.train(policy, selection, cycle)
+            planned = run.plan(cycle)
+            clock.time("sample_and_verify", partial(run.sample_and_judge, policy, cycle, planned))
+            run.note_first_token(policy, began, clock)
+            selection = clock.time("select", partial(run.keep_best, policy, cycle))
+            clock.time("train", partial(run.train, policy, planned, selection, cycle))
         policy = resolve_policy(str(run.adapter(cycle)))
-        run.write_statistics(cycle)
+        clock.time("evaluate", partial(held_out.score, policy, cycle))
+        if not is_trained(run.adapter(cycle + 1)):  # or they would go back, and forward again
+            held_out.link_best()
+            write_statistics(run.output, cycle, held_out.scores)
+        if held_out.stops(cycle):
+            break
     return policy
 
 
@@ -64,11 +101,22 @@ class _Run:
     def samples(self, cycle: int) -> Path:
         return self.output / f"cycle_{cycle}"
 
-    def sample_and_judge(self, policy: Policy, cycle: int) -> None:
+    def plan(self, cycle: int) -> Plan:
+        """The problems that this cycle samples."""
+        chosen = plan(self.problems, latest_rates(self.output, cycle), cycle, self.settings.raft)
+        if self.settings.raft.curriculum != "none":
+            self.session.report.say(
+                f"raft cycle {cycle}: {len(chosen.problems)} problems to sample; {chosen.measured} "
+                f"measured before, {chosen.unmeasured} not; {chosen.resting_too_easy} rest as too "
+                f"easy, {chosen.resting_too_hard} as too hard"
+            )
+        return chosen
+
+    def sample_and_judge(self, policy: Policy, cycle: int, planned: Plan) -> None:
         sample_and_judge(
             self.session,
             policy,
-            self.problems,
+            planned.problems,
             self.settings.raft.samples_per_prompt,
             self.sampling,
             self.run_id,
@@ -77,69 +125,88 @@ class _Run:
             f"raft cycle {cycle}",
         )
 
-    def keep_best(self, cycle: int) -> Selection:
-        chosen = self.settings.raft
-        selection = select(
-            read_judged(self.samples(cycle)),
-            chosen.reward_threshold,
-            chosen.keep_top_percent,
-            self.settings.seed,
-        )
+    def note_first_token(self, policy: Policy, began: float, clock: Clock) -> None:
+        """Seconds from when the policy was saved until an engine wrote its first token by it, where
+        that was in this sitting, which `began` then."""
+        if policy.folder is None:
+            return
+        saved = (policy.folder / INFO_FILE).stat().st_mtime
+        first = self.session.first_token_at(policy) if saved > began else None
+        if first is not None:
+            clock.note("saved_to_first_token", first - saved)
+
+    def keep_best(self, policy: Policy, cycle: int) -> Selection:
+        settings, chosen = self.settings, self.settings.raft
+        selection = self._select(cycle)
         counts = selection.summary()
         self.session.report.say(
             f"raft cycle {cycle}: {counts['share_above_threshold']:.0%} of {selection.samples} "
             f"samples reach a reward of {chosen.reward_threshold:g}, {counts['share_kept']:.0%} "
             f"are kept ({_list(selection.kept_outcomes)}); dropped: {_list(selection.dropped)}"
         )
-        if not any(self.settings.verify.tests(problem) for problem in self.problems):
+        if not any(settings.verify.tests(problem) for problem in self.problems):
             self.session.report.say(
                 f"raft cycle {cycle}: correctness was not measured: no problem has tests"
             )
-        if not selection.kept:
-            raise HaloforgeError(
-                f"raft cycle {cycle}: no sample is good enough to learn from; lower "
-                "raft.reward_threshold, raise raft.samples_per_prompt or run sft first "
-                "(the samples are kept)"
-            )
+        record_rates(
+            self.output, cycle, self.problems, selection.judged, selection.solved, policy.digest
+        )
+        for line in self.warnings(selection, cycle):
+            self.session.report.say(f"raft cycle {cycle}: warning: {line}")
+        selection.require(chosen.min_samples)
         return selection
 
-    def train(self, policy: Policy, selection: Selection, cycle: int) -> None:
+    def _select(self, cycle: int) -> Selection:
+        """In a process of its own on this machine, so that the memory that it takes is given back;
+        it grows with the cycle's samples, the driver's does not."""
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        task = ray.remote(num_cpus=0, scheduling_strategy=here)(select)
+        chosen, verify, seed = self.settings.raft, self.settings.verify, self.settings.seed
+        problems = list(self.problems)
+        selected = task.remote(self.output.resolve(), cycle, problems, chosen, verify, seed)
+        found: Selection = call([selected], f"raft cycle {cycle}: selection stopped")[0]
+        return found
+
+    def warnings(self, selection: Selection, cycle: int) -> list[str]:
+        """What is told of the cycle before it trains: signs of a collapse, and too few steps."""
+        records = (read_info(self.adapter(n)).training for n in range(1, cycle))
+        before = [
+            Health(**record["selection"]["health"])
+            for record in records
+            if "health" in record["selection"]
+        ]
+        found = warnings([*before, selection.health])
+        steps = StepPlan(
+            [1] * selection.rows, self.training.batch_size, self.training.epochs, 0
+        ).num_steps
+        if steps < FEW_STEPS:
+            found.append(
+                f"{steps} steps are too few to learn much from: raise raft.samples_per_prompt, "
+                "raft.keep_top_percent or raft.epochs, or lower train.batch_size"
+            )
+        return found
+
+    def train(self, policy: Policy, planned: Plan, selection: Selection, cycle: int) -> None:
         chosen = self.settings.raft
+        rate = chosen.learning_rate_of(cycle, self.training.learning_rate)
         update_policy(
             self.session,
             policy,
-            conversations(selection.kept, self.problems, self.system),
+            TrainingSet(selection.path, self.problems, self.system),
             self.adapter(cycle),
-            self.training,
+            self.training.model_copy(update={"learning_rate": rate}),
             stage="raft",
             cycle=cycle,
             system=self.system,
             data=f"{len(self.problems)} problems of `{Path(chosen.prompts).name}`, its own answers "
             f"with a reward of {chosen.reward_threshold:g} or more.",
-            facts={"selection": selection.summary()},
+            facts={
+                "learning_rate": rate,
+                "plan": {"problems": len(planned.problems), **_counts(planned)},
+                "selection": selection.summary(),
+                "warnings": self.warnings(selection, cycle),
+            },
         )
-
-    def write_statistics(self, last: int) -> None:
-        """`raft_statistics.json`: one entry a cycle, from the adapters' own records."""
-        statistics = [
-            {"cycle": cycle, **read_info(self.adapter(cycle)).training}
-            for cycle in range(1, last + 1)
-        ]
-        write_atomic(self.output / STATISTICS, json.dumps(statistics, indent=2) + "\n")
-
-
-def conversations(
-    kept: Sequence[Judged], problems: Sequence[Problem], system: str | None
-) -> list[list[Message]]:
-    """The kept samples as conversations that end with the policy's own answer."""
-    by_id = {problem.problem_id: problem for problem in problems}
-    return [
-        [
-            *by_id[row.sample["problem_id"]].turns(system),
-            {"role": "assistant", "content": row.sample["completion"].strip()},
-        ]
-        for row in kept
-    ]
 
 
 def raft_sampling(settings: Settings) -> Sampling:
@@ -162,7 +229,7 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
     problems, excluded = choose_problems(chosen, settings.language)
     sampling, training = raft_sampling(settings), raft_training(settings)
     check_trainable(policy, training)
-    system = settings.system or policy.system
+    system = policy.system_prompt(settings.system)
     # What decides the samples of every cycle. More cycles of the same run are the same run.
     identity: Identity = {
         "what": "raft",
@@ -171,12 +238,20 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
         "seed": settings.seed,
         "system": system,
         "sampling": identity_of(sampling),
-        "selection": settings.raft.model_dump(
-            include={"samples_per_prompt", "reward_threshold", "keep_top_percent"}
-        ),
+        "selection": {
+            **chosen.model_dump(include=_TOLD_ALWAYS),
+            **identity_of(chosen, _TOLD_ALWAYS | _TOLD_OTHERWISE),
+        },
         "verify": settings.verify.judging(),
         "train": identity_of(training, NOT_LEARNED),
     }
+    history = read_history(chosen.history, problems, output) if chosen.history else None
+    if history:
+        identity["history"] = history.digest
+        session.report.say(
+            f"raft: {len(history.rates)} pass rates from {chosen.history}; left out are those of "
+            f"{history.changed} problems that have changed and {history.unknown} not in this run"
+        )
     if excluded:
         identity["excluded"] = excluded
         session.report.say(f"raft: {excluded} problems left out, as {chosen.exclude} says")
@@ -186,9 +261,15 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
             "its tests and can redefine what they assert with: rewards may be earned unsolved"
         )
     run_id = open_run(output, identity, fresh)
+    if history:
+        record_history(output, history)
     save_settings(settings, output)
     return _Run(session, problems, sampling, system, training, run_id, output)
 
 
 def _list(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+
+
+def _counts(planned: Plan) -> dict[str, int]:
+    return {name: value for name, value in planned._asdict().items() if name != "problems"}

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from haloforge.benchmark.passk import Estimate
 from haloforge.benchmark.results import Result
-from haloforge.raft.cycle import STATISTICS
+from haloforge.raft.statistics import STATISTICS
 from haloforge.report.summary import paired_differences
 from haloforge.report.tables import signed
 from haloforge.schema import Outcome

@@ -1,23 +1,34 @@
 """The engine as a Ray actor: many completions at once, and policy swaps that drain first."""
 
 import asyncio
+import dataclasses
 import os
-import tempfile
+import secrets
+import sys
 import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
-from haloforge.errors import InfraError
+import ray
+
+from haloforge.errors import InfraError, ResourceError
 from haloforge.model.policy import Policy
+from haloforge.rollout.cores import own_cores
 from haloforge.rollout.engine import Engine, EngineSpec, Prompt, engine_kind
+from haloforge.rollout.merged import prepare
 from haloforge.rollout.settings import Sampling
+
+# Ray asks again, as often as it takes, where the actor was restarted meanwhile.
+_THROUGH_RESTARTS = -1
 
 
 class EngineActor:
     """Owns one engine for a whole run and takes each new policy in place.
 
-    Swaps and completions exclude each other: a swap waits until every request in flight has ended,
-    and requests that arrive meanwhile wait for it, so that a completion comes from one policy.
+    Each request names its policy. Where the engine has another one it drains first: requests in
+    flight end, those that come later wait, and the new weights are loaded. So a completion comes
+    from the policy it claims, also from an engine that was restarted meanwhile and has the base.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -25,54 +36,110 @@ class EngineActor:
         self._engine: Engine | None = None
         self._policy = ""
         self._in_flight = 0
-        self._idle = asyncio.Condition()
+        self._turn = asyncio.Lock()  # held through a swap: requests begin in the order they came
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._asleep = False
+        self._started: dict[str, Any] = {}
+        self._swap_seconds = 0.0
+        self._first_token_at: float | None = None
+        self._first_token_watched = False
 
-    async def start(self, base_digest: str) -> dict[str, Any]:
-        """Loads the base and returns the engine's kind, process id and start-up seconds."""
-        began = time.monotonic()
-        kind = engine_kind(self._spec.settings)
-        # In this thread, which lives as long as the actor: the engine's processes are tied to the
-        # life of the thread that starts them (lifetime.py).
-        self._engine = _build(kind, self._spec)
-        self._policy = base_digest
-        return {"kind": kind, "pid": os.getpid(), "seconds": time.monotonic() - began}
+    @ray.method(max_task_retries=_THROUGH_RESTARTS)
+    async def ready(self) -> dict[str, Any]:
+        """Loads the base where it is not loaded; returns the engine's kind, process id and the
+        seconds it took to start."""
+        self._running()
+        return self._started
 
-    async def generate(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        """A completion as a dict, with the digest of the policy that wrote it."""
-        async with self._idle:
+    async def generate(self, prompt: Prompt, sampling: Sampling, policy: Policy) -> dict[str, Any]:
+        """A completion by `policy` as a dict, with the digest of that policy."""
+        engine = self._running()
+        async with self._turn:
+            await self._take(policy)
             self._in_flight += 1
-            policy = self._policy
+            self._drained.clear()
         try:
-            completion = await self._running().generate(prompt, sampling)
-            if policy != self._policy:
+            with _ends_with(engine):
+                completion = await engine.generate(prompt, sampling, self._watch())
+            if self._policy != policy.digest:
                 raise InfraError("the policy changed while a completion was being written")
         finally:
-            async with self._idle:
-                self._in_flight -= 1
-                self._idle.notify_all()
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._drained.set()
         return {
             "completion": completion.text,
             "num_tokens": completion.num_tokens,
             "finish_reason": completion.finish_reason,
             "logprob_sum": completion.logprob_sum,
-            "policy": policy,
+            "policy": policy.digest,
         }
 
+    @ray.method(max_task_retries=_THROUGH_RESTARTS)
     async def set_policy(self, policy: Policy) -> float:
         """Drains, then loads `policy`; returns the seconds the swap took after draining."""
-        async with self._idle:  # held to the end: nothing new starts before the swap is done
-            await self._idle.wait_for(lambda: self._in_flight == 0)
-            if policy.digest == self._policy:
-                return 0.0
-            began = time.monotonic()
-            if policy.adapter is None:
-                await self._running().load_weights(policy.base.path)
-            else:
-                with tempfile.TemporaryDirectory(prefix="haloforge-merged-") as folder:
-                    await asyncio.to_thread(policy.merge_into, Path(folder))
-                    await self._running().load_weights(Path(folder))
-            self._policy = policy.digest
-            return time.monotonic() - began
+        self._running()
+        async with self._turn:
+            return await self._take(policy)
+
+    async def _take(self, policy: Policy) -> float:
+        await self._wake()
+        if policy.digest == self._policy:
+            return 0.0
+        await self._drained.wait()
+        engine = self._running()
+        began = time.monotonic()
+        self._policy = ""  # a swap that fails half way leaves weights of no policy
+        with _ends_with(engine):
+            await engine.take(policy)
+        self._policy = policy.digest
+        self._swap_seconds = time.monotonic() - began
+        self._first_token_at, self._first_token_watched = None, False
+        return self._swap_seconds
+
+    def _watch(self) -> Callable[[], None] | None:
+        """What notes the first token by this policy, for the first request that comes to it."""
+        if self._first_token_watched:
+            return None
+        self._first_token_watched = True
+
+        def note() -> None:
+            self._first_token_at = time.time()
+
+        return note
+
+    @ray.method(max_task_retries=_THROUGH_RESTARTS)
+    async def facts(self) -> dict[str, Any]:
+        """The digest of the policy that is loaded ('' for none), the seconds its swap took, when
+        the first token by it came (seconds since the epoch, None before), requests in flight."""
+        return {
+            "policy": self._policy,
+            "swap_seconds": self._swap_seconds,
+            "first_token_at": self._first_token_at,
+            "in_flight": self._in_flight,
+            "pid": os.getpid(),
+        }
+
+    @ray.method(max_task_retries=_THROUGH_RESTARTS)
+    async def sleep(self) -> None:
+        """Drains, then gives the GPU's memory back until a request or a policy comes.
+
+        An engine that is not started, since it was killed while it slept, stays so until then.
+        """
+        async with self._turn:
+            await self._drained.wait()
+            if self._engine is not None and not self._asleep:
+                with _ends_with(self._engine):
+                    await self._engine.sleep()
+                self._asleep = True
+
+    async def _wake(self) -> None:
+        if self._asleep:
+            engine = self._running()
+            with _ends_with(engine):
+                await engine.wake()
+            self._asleep = False
 
     async def stop(self) -> None:
         """Ends the engine's own processes."""
@@ -81,8 +148,28 @@ class EngineActor:
             self._engine = None
 
     def _running(self) -> Engine:
-        if self._engine is None:
-            raise InfraError("the engine was used before it was started")
+        """The engine, started by the first call.
+
+        Called in the thread of the event loop, which lives as long as the actor: the engine's
+        processes are tied to the life of the thread that starts them (lifetime.py).
+        """
+        if self._engine is not None:
+            return self._engine
+        began = time.monotonic()
+        kind = engine_kind(self._spec.settings)
+        spec, restarted = dataclasses.replace(self._spec, cores=own_cores()), _was_restarted()
+        if restarted:  # or it would draw again what the first one drew
+            spec = dataclasses.replace(spec, seed=secrets.randbits(31))
+        try:
+            self._engine = _build(kind, spec)
+        except ResourceError as error:
+            if restarted:  # what it lacks may be free the next time; Ray counts the tries
+                _die(str(error))
+            raise
+        prepare()
+        self._policy = spec.base.digest
+        seconds = time.monotonic() - began
+        self._started = {"kind": kind, "pid": os.getpid(), "seconds": seconds}
         return self._engine
 
 
@@ -94,3 +181,24 @@ def _build(kind: str, spec: EngineSpec) -> Engine:
     from haloforge.rollout.transformers_engine import TransformersEngine
 
     return TransformersEngine(spec)
+
+
+def _was_restarted() -> bool:
+    return bool(ray.get_runtime_context().was_current_actor_reconstructed)
+
+
+@contextmanager
+def _ends_with(engine: Engine) -> Iterator[None]:
+    """Ends this process where a call fails because the engine's own processes died."""
+    try:
+        yield
+    except Exception as error:
+        if engine.dead:
+            _die(str(error))
+        raise
+
+
+def _die(reason: str) -> NoReturn:
+    """Ends this process so that Ray starts the actor anew; it would not after a clean exit."""
+    print(f"engine: this process ends, to be started anew: {reason}", file=sys.stderr, flush=True)
+    os._exit(1)

@@ -1,12 +1,19 @@
 """What an engine is: the interface that vLLM and transformers stand behind."""
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, RayActorError
+
+from haloforge.model.bases import Base
+from haloforge.model.policy import Policy
+from haloforge.model.precision import cpu_has_bf16
 from haloforge.rollout.settings import RolloutSettings, Sampling
 
+ENGINE_DIED = (RayActorError, OutOfMemoryError, ActorUnschedulableError)
+"""What Ray says of a call to an engine that died, or has no room to be started anew."""
 FENCE = "```"
 # The closing fence on a line of its own. A fence that opens a block without a tag looks the same:
 # `block_is_open` tells them apart.
@@ -40,23 +47,43 @@ class Completion:
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What an engine is started with: the base on this node, its settings, its share of cores."""
+    """What an engine is started with.
 
-    base_path: Path
+    `cores` are those that it binds its threads to on a CPU, `sleeps` says that it is to give its
+    GPU's memory back at times. Adapters of ranks up to `lora_rank` are applied beside the base's
+    weights; 0 merges them into those.
+    """
+
+    base: Base
     settings: RolloutSettings
-    cores: tuple[int, ...]
     stop_token_ids: tuple[int, ...]
     seed: int
+    sleeps: bool = False
+    lora_rank: int = 0
+    cores: tuple[int, ...] = ()
 
 
 class Engine(Protocol):
     """One model in memory that completes many prompts at once."""
 
-    async def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
-        """One completion of the prompt."""
+    @property
+    def dead(self) -> bool:
+        """Whether processes that it needs have died, so that it can do nothing any more."""
 
-    async def load_weights(self, folder: Path) -> None:
-        """Replaces all weights by those in `folder`; no request may be in flight."""
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, on_first_token: Callable[[], None] | None = None
+    ) -> Completion:
+        """One completion of the prompt; `on_first_token` is called when its first token is there,
+        from any thread."""
+
+    async def take(self, policy: Policy) -> None:
+        """Completes by `policy` from now on; no request may be in flight."""
+
+    async def sleep(self) -> None:
+        """Gives the GPU's memory back; no request may be in flight, none comes before `wake`."""
+
+    async def wake(self) -> None:
+        """Takes the memory again, with the weights that were there."""
 
     async def stop(self) -> None:
         """Ends the engine's processes and frees its memory."""
@@ -73,3 +100,8 @@ def block_is_open(text: str) -> bool:
     """Whether `text` ends inside a code block, that is after an opening fence."""
     fences = sum(line.lstrip().startswith(FENCE) for line in text.splitlines())
     return fences % 2 == 1
+
+
+def computed_dtype(asked: str, on_cpu: bool) -> str:
+    """The number format that an engine computes in where this one is `asked` for."""
+    return "float32" if asked == "bfloat16" and on_cpu and not cpu_has_bf16() else asked

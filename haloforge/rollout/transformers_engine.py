@@ -3,11 +3,20 @@
 import asyncio
 import os
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from haloforge.rollout.engine import FENCE_LINE, Completion, EngineSpec, Prompt, block_is_open
+from haloforge.model.policy import Policy
+from haloforge.rollout.engine import (
+    FENCE_LINE,
+    Completion,
+    EngineSpec,
+    Prompt,
+    block_is_open,
+    computed_dtype,
+)
+from haloforge.rollout.merged import weights_of
 from haloforge.rollout.settings import Sampling
 
 DECODED_BEFORE = 8  # tokens
@@ -18,6 +27,7 @@ class _Request:
     prompt: Prompt
     sampling: Sampling
     done: "asyncio.Future[Completion]"
+    on_first_token: Callable[[], None] | None
 
 
 class TransformersEngine:
@@ -34,18 +44,24 @@ class TransformersEngine:
         self._torch = torch
         self._spec = spec
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = getattr(torch, spec.settings.dtype)
+        dtype = getattr(torch, computed_dtype(spec.settings.dtype, self._device == "cpu"))
         self._dtype = dtype
         self._load: Any = AutoModelForCausalLM.from_pretrained
-        self._model = self._load(spec.base_path, dtype=dtype).to(self._device).eval()
-        self._tokenizer = AutoTokenizer.from_pretrained(spec.base_path)
+        self._model = self._load(spec.base.path, dtype=dtype).to(self._device).eval()
+        self._tokenizer = AutoTokenizer.from_pretrained(spec.base.path)
         self._waiting: list[_Request] = []
         self._worker: asyncio.Task[None] | None = None
 
-    async def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
+    @property
+    def dead(self) -> bool:
+        return False  # it has no process but the actor's
+
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, on_first_token: Callable[[], None] | None = None
+    ) -> Completion:
         """One completion; requests that wait together are completed together."""
         done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Request(prompt, sampling, done))
+        self._waiting.append(_Request(prompt, sampling, done, on_first_token))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await done
@@ -84,9 +100,10 @@ class TransformersEngine:
                 do_sample=sampled,
                 temperature=sampling.temperature if sampled else None,
                 top_p=sampling.top_p if sampled else None,
-                top_k=0 if sampled else None,
+                top_k=sampling.top_k if sampled else None,
                 eos_token_id=list(self._spec.stop_token_ids),
                 pad_token_id=pad,
+                stopping_criteria=[self._calls(batch)],
                 return_dict_in_generate=True,
                 output_logits=sampling.logprobs,
             )
@@ -104,6 +121,17 @@ class TransformersEngine:
             )
             for i, row in enumerate(tokens)
         ]
+
+    def _calls(self, batch: list[_Request]) -> Callable[..., Any]:
+        """A criterion that stops nothing: it calls `on_first_token` of the batch, once each."""
+        calls = [r.on_first_token for r in batch if r.on_first_token is not None]
+
+        def criterion(input_ids: Any, scores: Any, **_: Any) -> Any:  # [batch, length so far]
+            while calls:
+                calls.pop()()
+            return self._torch.zeros(len(input_ids), dtype=bool, device=input_ids.device)
+
+        return criterion
 
     def _completion(
         self, prompt: Prompt, tokens: list[int], logprobs: list[float] | None, sampling: Sampling
@@ -135,10 +163,20 @@ class TransformersEngine:
         )
         return str(text).removeprefix(head)
 
-    async def load_weights(self, folder: Path) -> None:
-        """Loads the model in `folder` in place of the one in memory."""
-        model = await asyncio.to_thread(self._load, folder, dtype=self._dtype)
+    async def take(self, policy: Policy) -> None:
+        """Loads the policy, merged, in place of the model in memory."""
+        async with weights_of(policy) as folder:
+            model = await asyncio.to_thread(self._load, folder, dtype=self._dtype)
         self._model = model.to(self._device).eval()
+
+    async def sleep(self) -> None:
+        """Moves the weights to the CPU's memory."""
+        self._model.to("cpu")
+        self._torch.cuda.empty_cache()
+
+    async def wake(self) -> None:
+        """Moves the weights back."""
+        self._model.to(self._device)
 
     async def stop(self) -> None:
         if self._worker is not None:

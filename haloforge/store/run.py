@@ -13,7 +13,9 @@ from haloforge.schema import digest
 
 _IDENTITY_FILE = "run.json"
 Identity = dict[str, Any]
-FIRST_DEFAULTS: dict[str, Any] = {}
+FIRST_DEFAULTS: dict[str, Any] = {
+    "RaftSettings.learning_rate_decay": 1.0,
+}
 """The default that a setting had first, as `Class.field`, of each whose default was changed since.
 It stays what an identity leaves out: what was made under it is still told from what is made now."""
 

@@ -1,13 +1,16 @@
 """Samples and verdicts as Parquet shards, committed together by a manifest.
 
 What no manifest names does not count: a process may end at any moment, and the folder is valid.
+Pages carry checksums (Parquet's own, CRC-32), so that what a disk has spoilt is seen when it is
+read.
 """
 
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from errno import EIO, ENOENT
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,9 +22,11 @@ from haloforge.errors import InfraError
 from haloforge.schema import SAMPLE_SCHEMA, VERDICT_SCHEMA, Outcome
 from haloforge.store.run import write_atomic
 
-_COMMIT_ROWS = 256
+COMMIT_ROWS = 4096
 _COMMIT_SECONDS = 10.0
+_TORN = ".torn"
 _IDS = pa.schema([SAMPLE_SCHEMA.field("sample_id")])
+_KEYS = pa.schema([SAMPLE_SCHEMA.field(name) for name in ("problem_id", "index")])
 _OUTCOMES = pa.schema(
     [VERDICT_SCHEMA.field(name) for name in ("sample_id", "outcome", "raw_outcome")]
 )
@@ -36,7 +41,7 @@ class Judged:
 
 
 class ShardWriter:
-    """Collects judged samples and commits them every 256 rows or 10 seconds, and on leaving.
+    """Collects judged samples and commits them every 4,096 rows or 10 seconds, and on leaving.
 
     A new verdict of a sample that was lost to a failure of ours takes the place of that.
     """
@@ -48,7 +53,7 @@ class ShardWriter:
         self._last_commit = time.monotonic()
         for name in ("samples", "verdicts", "commits"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        self._next = 1 + max((int(m.stem) for m in _manifests(folder)), default=0)
+        self._next = 1 + max((int(m.name.partition(".")[0]) for m in _ever(folder)), default=0)
         self._lost = lost_ids(folder)
         self._again: dict[str, dict[str, Any]] = {}
 
@@ -60,7 +65,7 @@ class ShardWriter:
             self._samples.append(sample)
             self._verdicts.append(verdict)
         waited = time.monotonic() - self._last_commit
-        if len(self._samples) + len(self._again) >= _COMMIT_ROWS or waited >= _COMMIT_SECONDS:
+        if len(self._samples) + len(self._again) >= COMMIT_ROWS or waited >= _COMMIT_SECONDS:
             self.commit()
 
     def commit(self) -> None:
@@ -83,7 +88,7 @@ class ShardWriter:
     def _replace(self) -> None:
         """Each shard of verdicts at once: its rows stay those that its manifest counts."""
         for path in _manifests(self._folder):
-            shard = self._folder / "verdicts" / json.loads(path.read_text())["shard"]
+            shard = self._folder / "verdicts" / _told(path)["shard"]
             before = _read(shard, VERDICT_SCHEMA)
             after = [self._again.get(row["sample_id"], row) for row in before]
             if after != before:
@@ -104,7 +109,7 @@ class ShardWriter:
 def read_judged(folder: Path) -> Iterator[Judged]:
     """Every committed sample with its verdict, shard by shard, in the order of commits."""
     for path in _manifests(folder):
-        manifest = json.loads(path.read_text())
+        manifest = _told(path)
         samples = _read(folder / "samples" / manifest["shard"], SAMPLE_SCHEMA)
         verdicts = _read(folder / "verdicts" / manifest["shard"], VERDICT_SCHEMA)
         if not len(samples) == len(verdicts) == manifest["rows"]:
@@ -135,11 +140,18 @@ def committed_ids(folder: Path) -> set[str]:
     return ids
 
 
+def committed_keys(folder: Path) -> Iterator[tuple[str, int]]:
+    """Problem and index of each sample that is committed in `folder`."""
+    for shard in sample_shards(folder):
+        for row in _read(shard, _KEYS):
+            yield row["problem_id"], row["index"]
+
+
 def lost_ids(folder: Path) -> set[str]:
     """The ids of the committed samples that a failure of ours kept from being judged."""
     ids: set[str] = set()
     for path in _manifests(folder):
-        shard = folder / "verdicts" / json.loads(path.read_text())["shard"]
+        shard = folder / "verdicts" / _told(path)["shard"]
         rows = _read(shard, _OUTCOMES)
         ids.update(row["sample_id"] for row in rows if is_lost(row))
     return ids
@@ -153,24 +165,112 @@ def is_lost(verdict: dict[str, Any]) -> bool:
 def working_seconds(folder: Path) -> float:
     """Wall seconds in which the committed samples were made and judged, over all sittings; what a
     stopped sitting did not commit is not in it, nor is the start of engines."""
-    return sum(json.loads(path.read_text()).get("seconds", 0.0) for path in _manifests(folder))
+    return sum(_told(path).get("seconds", 0.0) for path in _manifests(folder))
 
 
 def sample_shards(folder: Path) -> list[Path]:
     """The committed shards of samples in `folder`, in the order of commits."""
-    return [
-        folder / "samples" / json.loads(path.read_text())["shard"] for path in _manifests(folder)
-    ]
+    return [folder / "samples" / _told(path)["shard"] for path in _manifests(folder)]
+
+
+def set_torn_aside(folder: Path) -> list[Path]:
+    """Takes commits that cannot be read out of what counts, under names that end in `.torn`, and
+    returns their manifests. What they held is then as if it had never been made."""
+    torn = [path for path in _ever(folder) if not path.name.endswith(_TORN) and not _is_whole(path)]
+    for path in torn:
+        path.rename(path.with_name(path.name + _TORN))  # first: now the rest does not count
+        for kind in ("samples", "verdicts"):
+            shard = folder / kind / f"{path.stem}.parquet"
+            if shard.is_file():
+                shard.rename(shard.with_name(shard.name + _TORN))
+    return torn
+
+
+def _is_whole(manifest: Path) -> bool:
+    try:
+        told = _told(manifest)
+        shards = [(manifest.parents[1] / kind / told["shard"]) for kind in ("samples", "verdicts")]
+        read = [_read(shards[0], SAMPLE_SCHEMA), _read(shards[1], VERDICT_SCHEMA)]
+        return all(len(rows) == told["rows"] for rows in read)
+    except (InfraError, ValueError, KeyError, TypeError) as error:
+        cause = error.__cause__
+        if isinstance(cause, MemoryError) or (
+            isinstance(cause, OSError) and cause.errno not in (None, ENOENT, EIO)
+        ):
+            raise  # it may be read the next time: too many open files, a share that is away
+        return False
+
+
+def compact(folder: Path, least: int = 16) -> None:
+    """Puts neighbouring small commits together where there are `least` or more, as slow sampling
+    and many stops leave them. Rows stay as they are."""
+    together: list[dict[str, Any]] = []
+    for path in [*_manifests(folder), None]:
+        told = _told(path) if path else None
+        rows = sum(each["rows"] for each in together)
+        if told and rows + told["rows"] <= COMMIT_ROWS:
+            together.append(told)
+            continue
+        if len(together) >= least:
+            _merge(folder, together)
+        together = [told] if told else []
+    replaced = {name for path in _ever(folder) for name in _replaces(path)}
+    for path in _ever(folder):
+        if path.stem in replaced:
+            path.unlink()
+            for kind in ("samples", "verdicts"):
+                (folder / kind / f"{path.stem}.parquet").unlink(missing_ok=True)
+
+
+def _merge(folder: Path, commits: Sequence[dict[str, Any]]) -> None:
+    """One commit in the place of several, from the moment that its manifest is there."""
+    number = 1 + max(int(m.name.partition(".")[0]) for m in _ever(folder))
+    shard = f"{number:06d}.parquet"
+    for kind, schema in (("samples", SAMPLE_SCHEMA), ("verdicts", VERDICT_SCHEMA)):
+        rows = [row for told in commits for row in _read(folder / kind / told["shard"], schema)]
+        _write(folder / kind / shard, rows, schema)
+    manifest = {
+        "shard": shard,
+        "rows": sum(told["rows"] for told in commits),
+        "seconds": round(sum(told.get("seconds", 0.0) for told in commits), 3),
+        "replaces": [told["shard"].removesuffix(".parquet") for told in commits],
+    }
+    write_atomic(folder / "commits" / f"{number:06d}.json", json.dumps(manifest) + "\n")
+
+
+def _told(manifest: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(manifest.read_text())
+    except (OSError, ValueError) as error:
+        raise InfraError(f"{manifest}: a manifest cannot be read ({error})") from error
+    return dict(told)
+
+
+def _replaces(path: Path) -> list[str]:
+    """The commits that the manifest at `path` stands in the place of."""
+    if path.name.endswith(_TORN):
+        return []
+    names: list[str] = _told(path).get("replaces", [])
+    return names
 
 
 def _manifests(folder: Path) -> list[Path]:
-    return sorted((folder / "commits").glob("*.json"))
+    """The manifests that count, in the order of commits."""
+    standing = [path for path in _ever(folder) if path.suffix == ".json"]
+    replaced = {name for path in standing for name in _replaces(path)}
+    return [path for path in standing if path.stem not in replaced]
+
+
+def _ever(folder: Path) -> list[Path]:
+    """Those, those that were replaced, and those that were set aside."""
+    found = (folder / "commits").glob("*.json*")
+    return sorted(path for path in found if path.suffix in (".json", _TORN))
 
 
 def _write(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     table = pa.Table.from_pylist(rows, schema=schema)
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    pq.write_table(table, partial, compression="zstd")
+    pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
     with partial.open("rb") as handle:
         os.fsync(handle.fileno())
     partial.replace(path)
@@ -178,6 +278,7 @@ def _write(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
 
 def _read(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
     try:
-        return pq.read_table(path, schema=schema).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
+        table = pq.read_table(path, schema=schema, page_checksum_verification=True)
+        return table.to_pylist()
+    except (OSError, pa.ArrowException) as error:
         raise InfraError(f"{path}: a committed shard cannot be read ({error})") from error

@@ -37,7 +37,8 @@ class TrainSettings(BaseModel):
     """The training loop. Without `use_lora` all weights of the model are trained.
 
     `batch_size` is global: examples per optimizer step, over all workers. `max_length` is in
-    tokens, prompt and answer together. Examples are packed end to end into sequences;
+    tokens, prompt and answer together. `dtype` bf16 is computed as fp32 on a CPU that has no
+    instructions for it (model/precision.py). Examples are packed end to end into sequences;
     `micro_batch_size` is in those, and None takes as many at once as fit in 4,096 tokens.
 
     `zero_stage` is DeepSpeed's (Rajbhandari et al. 2020): what the workers share out among them.

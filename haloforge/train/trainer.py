@@ -31,6 +31,7 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from haloforge.data.chat import ensure_template
 from haloforge.errors import HaloforgeError, InfraError, ResourceError
 from haloforge.model.bases import files_digest
+from haloforge.model.precision import cpu_has_bf16
 from haloforge.schema import digest
 from haloforge.store.run import identity_of, write_atomic
 from haloforge.train.checkpoint import Checkpoints
@@ -130,6 +131,8 @@ def train(
     plan = StepPlan(examples.lengths(), settings.batch_size, settings.epochs, settings.seed)
     warmup_steps(plan.num_steps, settings)  # may be refused, so before workers start
     scaling = _scaling(settings, cpus_per_worker, gpus_per_worker)
+    if not scaling.use_gpu and not cpu_has_bf16():
+        settings = settings.model_copy(update={"dtype": "fp32"})
     own_config = read_deepspeed(settings.deepspeed) if settings.deepspeed else {}
     run = _run_digest(output, examples, held_out, base_path, adapter_path, settings, own_config)
     place = settings.checkpoints or str(output / "checkpoints")

@@ -4,12 +4,15 @@ import contextlib
 import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy
 
+from haloforge.groups import judged_group, samples_of
 from haloforge.placement import Fleet
 from haloforge.schema import digest
 from haloforge.verify.own_sources import OwnSource
@@ -17,7 +20,7 @@ from haloforge.verify.settings import VerifySettings
 from haloforge.verify.stored import session_folder
 from haloforge.verify.verifier import ATTEMPTS, Verifier
 
-# Samples in one actor: one is judged while others wait at hand, for Ray Data deals out new ones ten
+# Groups in one actor: one is judged while others wait at hand, for Ray Data deals out new ones ten
 # times a second at most. With fewer, some that finish together would already start another actor.
 IN_FLIGHT = 8
 PATIENCE_S = 2.0
@@ -32,17 +35,19 @@ def verify_stage(
     settings: VerifySettings,
     fleet: Fleet,
 ) -> "ray.data.Dataset":
-    """Rows of SAMPLE_SCHEMA with a column `verdict` added: the verdict as a JSON string.
+    """Groups of samples (see `groups.py`) with their verdicts, in the order they are judged.
 
-    `problems_ref` holds a dict of problems by id, fetched once by each actor. A block is handed on
-    when its last row is judged, so the rows of `samples` should come in blocks of one.
+    `problems_ref` holds a dict of problems by id, fetched once by each actor. A slow sample holds
+    up its own group alone, which is what finished within a tenth of a second of it.
     """
     scaling = samples.context.autoscaling_config  # of the data set, which had its copy when made
     scaling.actor_pool_util_upscaling_threshold = GROW
     scaling.actor_pool_util_downscaling_threshold = SHRINK
     stage = uuid.uuid4().hex
-    return samples.map(
+    return samples.map_batches(
         VerifierActor,
+        batch_size=None,
+        batch_format="pyarrow",
         fn_constructor_args=(settings, problems_ref, settings.own(), stage),
         compute=ActorPoolStrategy(
             min_size=fleet.min_actors,
@@ -76,8 +81,18 @@ class VerifierActor:
         self._stage = stage
         self._notes = session_folder()
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row with a column `verdict`."""
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """The samples of a group with their verdicts.
+
+        All of a group are handed on at once: where this actor dies none of them was, and another
+        judges them all.
+        """
+        samples = samples_of(block)
+        with ThreadPoolExecutor(IN_FLIGHT) as threads:
+            verdicts = list(threads.map(self._judge, samples.to_pylist()))
+        return judged_group(samples, verdicts)
+
+    def _judge(self, row: dict[str, Any]) -> dict[str, Any]:
         note = self._notes / digest(self._stage, row["sample_id"])
         died = note.stat().st_size if note.exists() else 0
         if died >= ATTEMPTS:
@@ -85,9 +100,9 @@ class VerifierActor:
         with self._turn_of(suspect=died > 0):
             with note.open("a") as file:
                 file.write("x")
-            judged = self._verifier(row)
+            verdict = self._verifier.verify(row)
             note.unlink()  # before another has its turn, and may kill this actor
-        return judged
+        return verdict
 
     @contextlib.contextmanager
     def _turn_of(self, suspect: bool) -> Iterator[None]:

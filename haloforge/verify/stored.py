@@ -11,6 +11,8 @@ import ray
 import ray.data
 from ray.data import DataContext
 
+from haloforge.groups import group
+
 STORED_SCHEMA = pa.schema(
     [
         ("sample_id", pa.string()),
@@ -39,7 +41,7 @@ def session_folder() -> Path:
 
 
 class StoredSamples:
-    """Rows of STORED_SCHEMA for `verify_stage`, in blocks of one, made by one task on this machine.
+    """Rows of STORED_SCHEMA for `verify_stage`, in groups of one, made by one task on this machine.
 
     Ray Data bounds in bytes what waits between two stages, but small rows cost its driver many
     times their size. So the task waits for verdicts, which `judged` counts in a file.
@@ -65,7 +67,7 @@ class StoredSamples:
             for number, row in enumerate(rows()):
                 while number - int.from_bytes(path.read_bytes(), "little") > ahead:
                     time.sleep(WAIT_S)
-                yield pa.Table.from_pylist([row], schema=STORED_SCHEMA)
+                yield group([row], STORED_SCHEMA)
 
         context = DataContext.get_current()
         context.target_max_block_size = 1  # bytes: a block ends after each row

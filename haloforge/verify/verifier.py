@@ -1,6 +1,5 @@
 """The verifier: a completion in, a verdict out."""
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib import metadata
@@ -123,15 +122,10 @@ class Verifier:
                 judgement = Judgement(Outcome.INFRA_ERROR, diagnostics=str(error))
         return "", judgement
 
-    def give_up(self, row: dict[str, Any], reason: str) -> dict[str, Any]:
-        """As `__call__`, for a sample that cannot be judged: the outcome is `infra_error`."""
+    def give_up(self, sample: dict[str, Any], reason: str) -> dict[str, Any]:
+        """As `verify`, for a sample that cannot be judged: the outcome is `infra_error`."""
         judgement = Judgement(Outcome.INFRA_ERROR, diagnostics=reason)
-        return _with(row, self._verdict(row, self._problem(row), "", judgement))
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row with a column `verdict`: the verdict as JSON, whose type no block can mistake.
-        Its problem, if it holds one, has served."""
-        return _with(row, self.verify(row))
+        return self._verdict(sample, self._problem(sample), "", judgement)
 
     def _problem(self, sample: dict[str, Any]) -> Problem:
         if sample.get("problem"):
@@ -214,11 +208,6 @@ class Verifier:
             judgement = replace(judgement, diagnostics=_clip(judgement.diagnostics))
             self.cache.put(key, judgement)
         return judgement
-
-
-def _with(row: dict[str, Any], verdict: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in row.items() if key != "problem"}
-    return {**kept, "verdict": json.dumps(verdict)}
 
 
 def _clip(text: str) -> str:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import ray
 
+from haloforge.errors import InfraError
 from haloforge.model.bases import resolve_base
 from haloforge.model.policy import Policy
+from haloforge.placement import Cluster, place
 from haloforge.rollout.engine import Prompt
 from haloforge.rollout.pool import EnginePool
 from haloforge.rollout.settings import RolloutSettings, Sampling
@@ -55,42 +57,46 @@ def policies(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list
 
 
 def start(policy: Policy, settings: RolloutSettings) -> EnginePool:
-    return EnginePool.start(policy.base, settings, [2], 0, 0.5, 0, [(0, 1)])
+    placement = place(Cluster(2, 0, 2), settings.engines)
+    return EnginePool.start(policy.base, settings, [2], 0, placement, 4)
 
 
-def complete(pool: EnginePool) -> list[ray.ObjectRef]:
-    return [pool.engines[0].generate.remote(prompt, GREEDY) for prompt in PROMPTS]
+def complete(pool: EnginePool, policy: Policy) -> list[ray.ObjectRef]:
+    return [pool.engines[0].generate.remote(prompt, GREEDY, policy) for prompt in PROMPTS]
 
 
 def texts(answers: list[ray.ObjectRef]) -> list[str]:
     return [answer["completion"] for answer in ray.get(answers)]
 
 
-@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+@pytest.mark.parametrize(
+    ("engine", "swap"), [("vllm", "merge"), ("vllm", "lora"), ("transformers", "merge")]
+)
 def test_a_swap_drains_first_and_mixes_no_answer(
-    local_ray: None, policies: list[Policy], engine: str, tmp_path: Path
+    local_ray: None, policies: list[Policy], engine: str, swap: str, tmp_path: Path
 ) -> None:
     base, tuned = policies
-    tuned.merge_into(tmp_path / "merged")
+    # What the engine computes with: an adapter beside the base is never rounded to bf16.
+    tuned.merge_into(tmp_path / "merged", "fp32" if swap == "lora" else "bf16")
     merged = Policy("merged", resolve_base(str(tmp_path / "merged")), None, "merged-digest")
-    pool = start(base, SETTINGS.model_copy(update={"engine": engine}))
+    pool = start(base, SETTINGS.model_copy(update={"engine": engine, "policy_swap": swap}))
     try:
-        by_base = texts(complete(pool))
-        in_flight = complete(pool)  # an actor begins its calls in order: these before the swap
-        swap = pool.engines[0].set_policy.remote(tuned)
-        meanwhile = complete(pool)
-        assert texts(in_flight) == by_base
+        by_base = texts(complete(pool, base))
+        in_flight = complete(pool, base)  # an actor begins its calls in order: before the swap
+        by_tuned = complete(pool, tuned)
+        by_base_again = complete(pool, base)
+        assert texts(in_flight) == texts(by_base_again) == by_base
         assert {answer["policy"] for answer in ray.get(in_flight)} == {base.digest}
-        assert ray.get(swap) > 0
-        by_tuned = texts(complete(pool))
-        assert all(a != b for a, b in zip(by_base, by_tuned, strict=True))
-        pool.set_policy(merged)
-        assert texts(complete(pool)) == by_tuned
-        written_by = {base.digest: by_base, tuned.digest: by_tuned}
-        for i, answer in enumerate(ray.get(meanwhile)):
-            assert answer["completion"] == written_by[answer["policy"]][i]
-        pool.set_policy(base)
-        assert texts(complete(pool)) == by_base
+        assert {answer["policy"] for answer in ray.get(by_tuned)} == {tuned.digest}
+        assert all(a != b for a, b in zip(by_base, texts(by_tuned), strict=True))
+        assert pool.set_policy(tuned) > 0
+        assert pool.set_policy(tuned) == 0
+        if swap == "lora":
+            with pytest.raises(InfraError, match="merged is no policy on the base"):
+                pool.set_policy(merged)
+            pool.stop()
+            pool = start(merged, SETTINGS)
+        assert texts(complete(pool, merged)) == texts(by_tuned)
     finally:
         pool.stop()
 
@@ -105,7 +111,7 @@ def test_an_answer_ends_before_the_first_of_its_stops(
         def answer(stop: tuple[str, ...] | None, fence: bool) -> dict[str, Any]:
             prompt = Prompt(PROMPTS[0].token_ids, "given ", stop)
             sampling = GREEDY.model_copy(update={"stop_at_fence": fence})
-            return ray.get(pool.engines[0].generate.remote(prompt, sampling))
+            return ray.get(pool.engines[0].generate.remote(prompt, sampling, pool.policy))
 
         whole = answer(None, fence=False)
         assert whole["finish_reason"] == "length"
@@ -124,11 +130,14 @@ def test_an_engine_s_processes_end_with_their_owner(
     local_ray: None, policies: list[Policy]
 ) -> None:
     pool = start(policies[0], SETTINGS)
-    processes = family(pool.pids[0])
-    # Its core and its worker, each with torch in memory. Their titles are not set on every machine.
-    assert sum(process.memory_info().rss > 200 * 2**20 for process in processes[1:]) == 2
-    processes[0].kill()
-    assert wait_until(lambda: not living(processes), 15), names(processes)
+    try:
+        processes = family(pool.pids[0])
+        # Its core and its worker, with torch in memory. Their titles are not set on every machine.
+        assert sum(process.memory_info().rss > 200 * 2**20 for process in processes[1:]) == 2
+        processes[0].kill()
+        assert wait_until(lambda: not living(processes), 15), names(processes)
+    finally:
+        pool.stop()
 
 
 DRIVER = """

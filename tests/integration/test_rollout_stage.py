@@ -3,19 +3,24 @@
 A sleeping actor stands for the engine: what is tested is the way through Ray Data.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import ray
+from ray.exceptions import WorkerCrashedError
 
+from haloforge.groups import samples_in, samples_of
 from haloforge.rollout.engine import Prompt
 from haloforge.rollout.pool import EnginePool
+from haloforge.rollout.requests import Requests
 from haloforge.rollout.settings import Sampling
-from haloforge.rollout.stage import rollout_stage, rows_of
+from haloforge.rollout.stage import rollout_stage
+from haloforge.schema import sample_id
 from tests.processes import family, living
-from tests.sleeping_engine import HELD_BACK, SleepingEngine
+from tests.sleeping_engine import HELD_BACK, SleepingEngine, pool_of
 
 SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=8, stop_at_fence=False)
 
@@ -28,45 +33,66 @@ def pool() -> Iterator[EnginePool]:
         ray.remote(SleepingEngine).options(num_cpus=0, max_concurrency=100).remote()
         for _ in range(2)
     ]
-    yield EnginePool(engines, [{"kind": "sleeping", "pid": 0}] * 2, max_num_seqs=8, seconds=0)
+    yield pool_of(engines)
     ray.shutdown()
 
 
-def requests(sleeps: dict[str, int]) -> list[dict[str, Any]]:
-    return [
-        {"sample_id": name, "problem_id": name, "cycle": 1, "index": 0} for name in sorted(sleeps)
-    ]
+def drawn(
+    pool: EnginePool, sleeps: list[int], numbers: Sequence[int] | None = None, samples: int = 1
+) -> Iterator[dict[str, Any]]:
+    """The samples of problems 0, 1 and so on, each of which makes an engine sleep so long."""
+    names = [f"p{number}" for number in range(len(sleeps))]
+    requests = Requests("run", 1, names, samples, [Prompt([sleep]) for sleep in sleeps])
+    asked = np.arange(len(requests)) if numbers is None else np.array(numbers)
+    return samples_in(rollout_stage(asked, pool, ray.put(requests), SAMPLING))
 
 
 @pytest.mark.timeout(180)
 def test_a_slow_answer_holds_nothing_up(pool: EnginePool) -> None:
-    sleeps = {f"fast {i:02}": 20 for i in range(60)} | {"a slow one": HELD_BACK}
-    prompts = ray.put({name: Prompt([sleep]) for name, sleep in sleeps.items()})
+    sleeps = [HELD_BACK] + [20] * 60
     came: list[str] = []
-    for row in rows_of(rollout_stage(requests(sleeps), pool, prompts, SAMPLING)):
-        assert row["completion"] == f"slept {sleeps[row['sample_id']]}"
-        came.append(row["sample_id"])
+    for row in drawn(pool, sleeps):
+        came.append(row["problem_id"])
+        assert row["completion"] == f"slept {sleeps[int(came[-1][1:])]}"
         if len(came) == 60:  # held up, the fast ones would wait for this for ever
             ray.get([engine.release.remote() for engine in pool.engines])
-    assert sorted(came) == sorted(sleeps)
-    assert came[-1] == "a slow one"
+    assert len(set(came)) == len(came) == len(sleeps)
+    assert came[-1] == "p0"
 
 
-def test_what_a_killed_proxy_loses_can_be_asked_for_again(pool: EnginePool) -> None:
-    sleeps = {f"{i:03}": 200 for i in range(120)}
-    prompts = ray.put({name: Prompt([sleep]) for name, sleep in sleeps.items()})
-    came: set[str] = set()
-    killed = 0
-    passes = 0
-    while left := {name: sleep for name, sleep in sleeps.items() if name not in came}:
-        passes += 1
-        assert passes <= 3
-        for row in rows_of(rollout_stage(requests(left), pool, prompts, SAMPLING)):
-            came.add(row["sample_id"])
-            if not killed and len(came) == 10:
-                killed = kill_a_proxy()
-    assert killed
-    assert came == sleeps.keys()
+def test_samples_know_their_request(pool: EnginePool) -> None:
+    rows = list(drawn(pool, [5, 6, 7], [1, 2, 5, 6, 8], samples=3))
+    found = {(row["problem_id"], row["index"]): row for row in rows}
+    assert found.keys() == {("p0", 1), ("p0", 2), ("p1", 2), ("p2", 0), ("p2", 2)}
+    for (problem, index), row in found.items():
+        assert row["sample_id"] == sample_id("run", 1, problem, index)
+        assert row["completion"] == f"slept {5 + int(problem[1:])}"
+
+
+def test_fast_answers_travel_together(pool: EnginePool) -> None:
+    """Or the driver would be busy with blocks: a hundred a second are its limit."""
+    requests = Requests("run", 1, ["p"], 400, [Prompt([1])])
+    stage = rollout_stage(np.arange(400), pool, ray.put(requests), SAMPLING)
+    blocks = [block for bundle in stage.iter_internal_ref_bundles() for block in bundle.blocks]
+    assert sum(len(samples_of(ray.get(block.ref))) for block in blocks) == 400
+    assert len(blocks) < 100
+
+
+def test_a_killed_proxy_ends_the_stage_and_asks_for_nothing_again(pool: EnginePool) -> None:
+    came: set[int] = set()
+
+    def take() -> None:
+        for row in drawn(pool, [200] * 120):
+            came.add(int(row["problem_id"][1:]))
+            if len(came) == 10:
+                kill_a_proxy()
+
+    with pytest.raises(WorkerCrashedError):
+        take()
+    assert 10 <= len(came) < 120
+    left = sorted(set(range(120)) - came)
+    rest = [int(row["problem_id"][1:]) for row in drawn(pool, [200] * 120, left)]
+    assert sorted(rest) == left
 
 
 def kill_a_proxy() -> int:

@@ -21,7 +21,7 @@ from haloforge.sampling import sample_and_judge
 from haloforge.schema import Problem
 from haloforge.store.shards import read_judged
 from tests.fleets import SCRIPTED
-from tests.sleeping_engine import FencingEngine
+from tests.sleeping_engine import FencingEngine, pool_of
 
 DEADLY = 77
 SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=8, stop_at_fence=False)
@@ -31,7 +31,7 @@ SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=8, stop_at_fence=Fals
 def pool() -> Iterator[EnginePool]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     engine = ray.remote(FencingEngine).options(num_cpus=0, max_concurrency=100).remote()
-    yield EnginePool([engine], [{"kind": "sleeping", "pid": 0}], max_num_seqs=8, seconds=0)
+    yield pool_of([engine])
     ray.shutdown()
 
 
@@ -47,7 +47,7 @@ def test_every_sample_is_judged_or_given_up_and_those_again_the_next_time(
     settings = own_settings(tmp_path / "own.py", deadly)
     problems = [Problem(problem_id=f"p{n}", prompt="?", language="none") for n in range(6)]
     sleeps = {problem.problem_id: 10 for problem in problems} | {"p3": DEADLY}
-    prompts = {name: Prompt([sleep]) for name, sleep in sleeps.items()}
+    prompts = [Prompt([sleep]) for sleep in sleeps.values()]
     monkeypatch.setattr("haloforge.sampling._prompts", lambda *_: prompts)
     session: Any = SimpleNamespace(
         settings=settings, fleet=Fleet(1, 2, 0.5), report=Report(), engines=lambda _: pool

@@ -1,6 +1,5 @@
 """The verifier end to end: real compilers, real boxes, honest and hostile answers."""
 
-import json
 import os
 import subprocess
 from typing import Any
@@ -242,13 +241,6 @@ def test_bad_input_and_missing_compilers_are_told_at_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(toolchains, "COMPILER_PATH", "/nonexistent")
     with pytest.raises(ResourceError, match=r"apt-get install g\+\+"):
         Verifier(VerifySettings(verifier="gcc", cache=False), PROBLEMS)
-
-
-def test_row_carries_its_verdict(verifier: Verifier) -> None:
-    row = {"sample_id": "s", "problem_id": "add", "completion": py(PYTHON), "logprob_sum": None}
-    out = verifier(row)
-    assert {key: out[key] for key in row} == row
-    assert json.loads(out["verdict"])["outcome"] == "passed"
 
 
 def test_references_prove_the_judge() -> None:

@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any
 
-from tests.perf.measuring import alternately
+from tests.perf.measuring import alternately, number_format
 
 SAMPLES = 4
 PROBLEMS = 96
@@ -39,13 +39,16 @@ def prompts() -> list[list[dict[str, str]]]:
 
 def ours() -> float:
     """Tokens/s of rollout_stage on engines of our pool, as RAFT uses them."""
+    import numpy as np
     import ray
 
     from haloforge.config import load_settings
     from haloforge.data.chat import render_prompt
+    from haloforge.groups import samples_in
     from haloforge.rollout.engine import Prompt
+    from haloforge.rollout.requests import Requests
     from haloforge.rollout.settings import Sampling
-    from haloforge.rollout.stage import rollout_stage, rows_of
+    from haloforge.rollout.stage import rollout_stage
     from haloforge.session import Session
 
     sampling = Sampling(
@@ -58,19 +61,12 @@ def ours() -> float:
         conversations = prompts()
 
         def run(count: int) -> float:
-            ids = {
-                str(i): Prompt(render_prompt(tokenizer, c))
-                for i, c in enumerate(conversations[:count])
-            }
-            rows = [{"sample_id": name, "problem_id": name, "cycle": 0, "index": 0} for name in ids]
+            chosen = [Prompt(render_prompt(tokenizer, c)) for c in conversations[:count]]
+            names = [f"p{number}" for number in range(len(chosen))]
+            requests = ray.put(Requests("perf", 0, names, 1, chosen))
             began = time.monotonic()
-            stage = rollout_stage(
-                rows,
-                pool,
-                ray.put(ids),
-                sampling,
-            )
-            tokens = sum(row["num_tokens"] for row in rows_of(stage))
+            stage = rollout_stage(np.arange(len(chosen)), pool, requests, sampling)
+            tokens = sum(row["num_tokens"] for row in samples_in(stage))
             return tokens / (time.monotonic() - began)
 
         run(16)
@@ -88,7 +84,7 @@ def plain_llm() -> Any:
 
     return LLM(
         model=str(resolve_base("smollm2-135m").path),
-        dtype="bfloat16",
+        dtype=number_format(),
         enforce_eager=True,
         max_num_seqs=MAX_NUM_SEQS,
         max_model_len=MAX_MODEL_LEN,

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from haloforge.model.precision import cpu_has_bf16
+
 BESIDE = Path(__file__).parents[3] / "shared" / "data"
 DATA = Path(os.environ.get("HALOFORGE_TEST_DATA", BESIDE))
 _T = TypeVar("_T")
@@ -25,6 +27,11 @@ def spread(items: Sequence[_T], count: int | None) -> list[_T]:
     """`count` of the items, from all over them; None is all."""
     count = min(count or len(items), len(items))
     return [items[number * len(items) // count] for number in range(count)]
+
+
+def number_format() -> str:
+    """What both sides compute in: bfloat16, or float32 where the CPU has no instructions for it."""
+    return "bfloat16" if cpu_has_bf16() else "float32"
 
 
 def use_one_core() -> None:
@@ -81,10 +88,15 @@ def alternately(module: str, unit: str, *arguments: str) -> dict[str, list[float
     sides: dict[str, list[float]] = {"ours": [], "reference": []}
     for _ in range(2):
         for side, values in sides.items():
-            command = [sys.executable, "-m", module, side, *arguments]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode != 0:
-                raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
-            values.append(float(done.stdout.splitlines()[-1]))
+            values.append(float(apart(module, side, *arguments)))
             print(f"  {side}: {values[-1]:.3g} {unit}", file=sys.stderr, flush=True)
     return sides
+
+
+def apart(module: str, *arguments: str) -> str:
+    """The last line that a module prints in a process of its own."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+    return done.stdout.splitlines()[-1]

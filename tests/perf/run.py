@@ -21,6 +21,8 @@ BARS = {
     "train_vs_trl_default": 1.5,
     "train_vs_bare": 0.85,
     "train_two_workers": 1.6,
+    "raft_overlap": 0.87,
+    "raft_vs_plain": 2.0,
 }
 """The measures, and the least ratio that each must reach."""
 

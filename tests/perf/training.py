@@ -1,8 +1,9 @@
 """What the measures of training share: the data, our side, and those that it is held against.
 
-All train the bundled model's LoRA adapter (rank 16, all linear layers) in bf16 on the same bundled
-C++ answers, with the same threads. Counted are trained tokens (the answers), over the time of all
-steps, start-up apart; the number of trained tokens is ours for all sides.
+All train the bundled model's LoRA adapter (rank 16, all linear layers) in bf16, or in fp32 on a CPU
+that has no bf16, on the same bundled C++ answers, with the same threads. Counted are trained tokens
+(the answers), over the time of all steps, start-up apart; the number of trained tokens is ours for
+all sides.
 """
 
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from haloforge.train.settings import TrainSettings
+from tests.perf.measuring import number_format
 
 ROWS, BATCH_ROWS, PACKED_TOKENS = 96, 8, 2048
 SETTINGS = TrainSettings(epochs=1, batch_size=BATCH_ROWS, warmup_ratio=0, schedule="constant")
@@ -88,7 +90,8 @@ def bare() -> float:
     from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(threads())
-    model = AutoModelForCausalLM.from_pretrained(base_path(), dtype=torch.bfloat16)
+    dtype = getattr(torch, number_format())
+    model = AutoModelForCausalLM.from_pretrained(base_path(), dtype=dtype)
     lora = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear")
     model = get_peft_model(model, lora, autocast_adapter_dtype=False)
     model.train()
@@ -141,7 +144,7 @@ def peer(packing: bool) -> float:
             gradient_checkpointing=False,
             use_cpu=True,
             bf16=False,  # the weights are; no automatic casts on top
-            model_init_kwargs={"dtype": "bfloat16"},
+            model_init_kwargs={"dtype": number_format()},
             report_to="none",
             save_strategy="no",
         )
@@ -153,7 +156,8 @@ def peer(packing: bool) -> float:
             peft_config=lora,
             callbacks=[Clock()],
         )
-        trainer.model.to(torch.bfloat16)  # the adapter is in fp32 by PEFT's default
+        dtype = getattr(torch, number_format())
+        trainer.model.to(dtype)  # the adapter is in fp32 by PEFT's default
         trainer.train()
     return trained_tokens() / (times[1] - times[0])
 
@@ -180,6 +184,7 @@ def measure(module: str, sides: Mapping[str, Callable[[], float]], note: str) ->
         return
     values = alternately(module, "trained tokens/s")
     best = {side: max(found) for side, found in values.items()}
-    told = f"SmolLM2-135M, LoRA, bf16, {ROWS} rows, {threads()} cores; {note}; all runs: {values}"
+    model = f"SmolLM2-135M, LoRA, {number_format()}, {ROWS} rows, {threads()} cores"
+    told = f"{model}; {note}; all runs: {values}"
     ratio = best["ours"] / best["reference"]
     print(json.dumps({**best, "ratio": ratio, "unit": "trained tokens/s", "note": told}))

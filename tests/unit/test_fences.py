@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from haloforge.rollout.engine import FENCE_LINE, Prompt, block_is_open, engine_kind
-from haloforge.rollout.settings import RolloutSettings, Sampling
+from haloforge.rollout.settings import RolloutSettings, Sampling, sampling_of
 from haloforge.rollout.transformers_engine import _closing_fence
 from haloforge.rollout.vllm_engine import VllmEngine
 
@@ -51,7 +51,7 @@ class ScriptedEngine(VllmEngine):
         self._stop_token_ids = [2]
         self.prompts: list[list[int]] = []
 
-    async def _complete(self, prompt_ids: list[int], params: Any) -> Any:
+    async def _complete(self, prompt_ids: list[int], params: Any, on_first_token: Any) -> Any:
         self.prompts.append(prompt_ids)
         text = self._answers.pop(0)
         stopped = text.endswith(FENCE_LINE)
@@ -88,3 +88,11 @@ def test_the_engine_is_vllm_where_it_is_installed(monkeypatch: pytest.MonkeyPatc
     found.clear()
     assert engine_kind(RolloutSettings()) == "transformers"
     assert engine_kind(RolloutSettings(engine="vllm")) == "vllm"
+
+
+def test_top_k_reaches_vllm_and_is_off_where_it_is_greedy() -> None:
+    settings = RolloutSettings(top_k=20)
+    engine = ScriptedEngine()
+    assert engine._params(sampling_of(settings), 8, None).top_k == 20
+    assert engine._params(sampling_of(settings, greedy=True), 8, None).top_k == 0
+    assert engine._params(sampling_of(RolloutSettings()), 8, None).top_k == 0

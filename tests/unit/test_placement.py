@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from haloforge.errors import InputError, ResourceError
 from haloforge.placement import Cluster, Fleet, fleet, place
+from haloforge.rollout.cores import share_of
 from haloforge.verify.settings import VerifySettings
 
 
@@ -36,24 +37,63 @@ def test_what_lives_together_fits(
     assert engine_cpus + plan.trainers * plan.cpus_per_trainer <= cpus
     engine_gpus = plan.engines * plan.gpus_per_engine
     assert engine_gpus + plan.trainers * plan.gpus_per_trainer <= gpus
-    assert len(plan.cores_per_engine) == plan.engines
-    if not gpus:
-        bound = [core for cores in plan.cores_per_engine for core in cores]
-        assert sorted(bound) == list(range(cpus))
 
 
 def test_two_cores_hold_an_engine_and_two_trainers() -> None:
     plan = place(Cluster(2, 0, 2), engines=1, trainers=2)
-    assert plan.cores_per_engine == ((0, 1),)
     assert plan.cpus_per_engine + 2 * plan.cpus_per_trainer <= 2
     assert plan.threads_per_trainer == 1
 
 
 def test_one_gpu_is_shared_by_an_engine_and_a_trainer() -> None:
     plan = place(Cluster(8, 1, 8), engines=1)
-    assert (plan.trainers, plan.gpus_per_engine, plan.gpus_per_trainer) == (1, 0.5, 0.5)
+    assert (plan.trainers, plan.gpus_per_engine, plan.gpus_per_trainer) == (1, 0.6, 0.4)
+    assert plan.engines_sleep
     with pytest.raises(ResourceError, match="Ray has 1"):
         place(Cluster(8, 1, 8), engines=1, trainers=2)
+
+
+@given(gpus=st.integers(1, 64), trainers=st.none() | st.integers(1, 64))
+def test_colocated_no_packing_puts_two_of_a_kind_on_a_gpu(gpus: int, trainers: int | None) -> None:
+    try:
+        plan = place(Cluster(256, gpus, 256), gpus, 1, trainers, "colocated")
+    except ResourceError:
+        assert trainers is not None and trainers > gpus
+        return
+    engine, trainer = plan.gpus_per_engine, plan.gpus_per_trainer
+    assert engine + trainer <= 1 < min(2 * engine, engine + 2 * trainer)
+    assert plan.engines == gpus >= plan.trainers, (
+        "a GPU without an engine has room for two trainers"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gpus", "engines", "tensor_parallel", "settings"),
+    [
+        (8, 8, 2, ["rollout.tensor_parallel", "rollout.placement"]),
+        (8, 4, 1, ["rollout.engines=8", "placement to disaggregated"]),
+    ],
+)
+def test_what_cannot_be_colocated_names_the_settings(
+    gpus: int, engines: int, tensor_parallel: int, settings: list[str]
+) -> None:
+    with pytest.raises(ResourceError) as refused:
+        place(Cluster(64, gpus, 64), engines, tensor_parallel, layout="colocated")
+    assert all(setting in str(refused.value) for setting in settings)
+
+
+def test_on_cpus_nothing_sleeps() -> None:
+    assert place(Cluster(4, 0, 4), 1, layout="colocated") == place(Cluster(4, 0, 4), 1)
+    assert not place(Cluster(4, 0, 4), 1, layout="colocated").engines_sleep
+
+
+@given(st.lists(st.integers(0, 500), min_size=1, unique=True), st.integers(1, 8))
+def test_a_node_s_engines_share_all_its_cores(cores: list[int], engines: int) -> None:
+    shares = [share_of(cores, rank, engines) for rank in range(engines)]
+    assert all(shares)
+    assert {core for share in shares for core in share} == set(cores)
+    if engines <= len(cores):
+        assert sum(map(len, shares)) == len(cores)
 
 
 @pytest.mark.parametrize(

@@ -210,10 +210,11 @@ def test_engines_start_once_a_base(
 ) -> None:
     session, calls = Session(load_settings()), list[str]()
 
-    def start(base: Base) -> Any:
-        calls.append(f"start {base.name}")
-        session._pool_base = base.digest
+    def start(policy: Policy) -> Any:
+        calls.append(f"start {policy.base.name}")
+        session._pool_base = policy.base.digest
         return SimpleNamespace(
+            engines=[],
             stop=lambda: calls.append("stop"),
             set_policy=lambda policy: calls.append(policy.name),
         )

@@ -1,7 +1,9 @@
 """Commits hold, torn files do not count, and a changed run is refused by name."""
 
 from collections.abc import Iterator
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,9 +14,11 @@ from haloforge.store.shards import (
     Judged,
     ShardWriter,
     committed_ids,
+    compact,
     in_order,
     lost_ids,
     read_judged,
+    set_torn_aside,
     working_seconds,
 )
 
@@ -52,6 +56,12 @@ def verdict(name: str) -> dict[str, object]:
         "sandbox_tier": "bubblewrap",
         "raw_outcome": None,
     }
+
+
+def first_page(path: Path) -> int:
+    """Where the last byte of the first column's data is."""
+    column = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    return int(column.data_page_offset + column.total_compressed_size - 1)
 
 
 def write(folder: Path, *names: str) -> None:
@@ -134,6 +144,108 @@ def test_an_error_in_the_block_keeps_what_was_added(tmp_path: Path) -> None:
         shards.add(sample("a"), verdict("a"))
         raise KeyboardInterrupt
     assert committed_ids(tmp_path) == {"a"}
+
+
+@pytest.mark.parametrize("kind", ["samples", "verdicts", "commits"])
+@pytest.mark.parametrize("how", ["torn", "bit", "gone"])
+def test_a_spoilt_commit_is_set_aside_and_the_others_stay(
+    tmp_path: Path, kind: str, how: str
+) -> None:
+    write(tmp_path, "a")
+    write(tmp_path, "b")
+    write(tmp_path, "c")
+    path = tmp_path / kind / ("000002.json" if kind == "commits" else "000002.parquet")
+    whole = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    elif how == "torn":
+        path.write_bytes(whole[: len(whole) // 2])
+    else:
+        place = whole.index(b"}") if kind == "commits" else first_page(path)
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    torn = set_torn_aside(tmp_path)
+    assert committed_ids(tmp_path) == {"a", "c"}
+    if kind == "commits" and how == "gone":
+        assert torn == []  # it was never committed, for all that can be known
+    else:
+        assert [each.name for each in torn] == ["000002.json"]
+    write(tmp_path, "b")
+    assert [row.sample["sample_id"] for row in read_judged(tmp_path)] == ["a", "c", "b"]
+    assert set_torn_aside(tmp_path) == []
+
+
+def test_an_error_of_the_moment_spoils_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "a")
+
+    def read_table(*_: Any, **__: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pq, "read_table", read_table)
+        with pytest.raises(InfraError, match="Too many open files"):
+            set_torn_aside(tmp_path)
+    assert set_torn_aside(tmp_path) == []
+    assert committed_ids(tmp_path) == {"a"}
+
+
+def test_small_commits_are_put_together(tmp_path: Path) -> None:
+    for name in "abcde":
+        write(tmp_path, name)
+    before = list(read_judged(tmp_path))
+    seconds = working_seconds(tmp_path)
+    compact(tmp_path)
+    assert len(list((tmp_path / "commits").iterdir())) == 5, "they are few"
+    compact(tmp_path, least=2)
+    assert list(read_judged(tmp_path)) == before
+    assert working_seconds(tmp_path) == pytest.approx(seconds)
+    for kind in ("samples", "verdicts", "commits"):
+        assert len(list((tmp_path / kind).iterdir())) == 1
+    write(tmp_path, "f")
+    assert committed_ids(tmp_path) == set("abcdef")
+    compact(tmp_path, least=2)
+    compact(tmp_path, least=2)
+    assert [row.sample["sample_id"] for row in read_judged(tmp_path)] == list("abcdef")
+
+
+def test_a_stop_while_commits_are_put_together_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before each file that is written, renamed or removed, one after the other."""
+    original = {name: getattr(Path, name) for name in ("unlink", "replace")}
+    for steps in range(40):
+        folder = tmp_path / str(steps)
+        for name in "abc":
+            write(folder, name)
+        left = steps
+
+        def stop(*arguments: Any, of: str, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return original[of](*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            for name in original:
+                patch.setattr(Path, name, partialmethod(stop, of=name))
+            try:
+                compact(folder, least=2)
+            except KeyboardInterrupt:
+                stopped = True
+            else:
+                stopped = False
+        assert set_torn_aside(folder) == []
+        assert [row.sample["sample_id"] for row in read_judged(folder)] == list("abc")
+        if not stopped:
+            assert steps > 8
+            return
+        write(folder, "d")
+        compact(folder, least=2)
+        assert sorted(row.sample["sample_id"] for row in read_judged(folder)) == list("abcd")
+        assert len(list((folder / "commits").glob("*.json"))) == 1
+    raise AssertionError("it never ended")
 
 
 def test_a_committed_shard_that_changed_is_an_error_of_ours(tmp_path: Path) -> None:

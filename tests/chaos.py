@@ -1,0 +1,323 @@
+"""RAFT on a real cluster of two nodes, killed at work, with a log of its commits kept from outside.
+
+`Chaos` runs `halo-forge raft train` on a tiny model, kills a part of it and, where the command
+ended, runs the same command again. `Ledger` looks at the run folder from outside all the while and
+notes each sample that is committed, so that what is committed twice, changed or lost shows.
+
+`python -m tests.chaos [RUNS]` (`make chaos`) does so RUNS times (20), each killed once: a random
+part, at a random moment. It exits with 1 where a run does not end with the right set.
+"""
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pyarrow.parquet as pq
+import yaml
+from ray.cluster_utils import Cluster
+
+from haloforge.schema import digest, sample_id
+from tests.processes import family, living, wait_until
+from tests.tiny import make_tiny_model
+
+PROBLEMS, SAMPLES, CYCLES = 40, 10, 2
+TIMEOUT_S = 900
+
+# Judges by the text alone, at a pace at which there is time to kill something.
+VERIFIER = """
+import time, zlib
+from haloforge.verify.own import Judgement, Outcome
+
+class ByText:
+    def judge(self, code, problem, sandbox):
+        time.sleep(0.15)
+        right = zlib.crc32(code.encode()) % 2
+        return Judgement(Outcome.PASSED if right else Outcome.WRONG_ANSWER)
+"""
+
+PROCESSES = {
+    "engine": "ray::EngineActor",
+    "verifier": "VerifierActor",
+    "proxy": "MapBatches(rollout)",
+    "trainer": "RayTrainWorker",
+}
+"""What the command line of a part's process has in it, of those that are found by it."""
+PARTS = ("driver", "node", *PROCESSES)
+
+
+class Kill(NamedTuple):
+    """What was killed in which cycle, and what was under way: `done` of `total` samples committed,
+    or of steps where it was training."""
+
+    part: str
+    cycle: int
+    stage: str
+    done: int
+    total: int
+
+
+class Ledger:
+    """Watches the run folder `run` and appends a line to the file `path`, which is elsewhere, for
+    each sample at the first sight of its commit: cycle, id, and a digest of the row and its
+    verdict. `faults` are what must not be."""
+
+    def __init__(self, run: Path, path: Path) -> None:
+        self._run, self._path = run, path
+        self.seen: dict[str, str] = {}
+        self.faults: list[str] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Ledger":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._thread.is_alive():
+            self.faults.append("the ledger was not kept to the end")
+        self._stopped.set()
+        self._thread.join()
+        self.look()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(0.3):
+            # A commit may be put together with others while it is read: the next look sees it.
+            with suppress(FileNotFoundError):
+                self.look()
+
+    def look(self) -> None:
+        """Compares what is committed now with what was seen before."""
+        now = {name: [_digest(row) for row in rows] for name, rows in committed(self._run)}
+        with self._path.open("a") as log:
+            for name, rows in now.items():
+                if len(rows) > 1:
+                    self.faults.append(f"{name} is committed {len(rows)} times")
+                if name not in self.seen:
+                    self.seen[name] = rows[0]
+                    log.write(json.dumps({"sample": name, "digest": rows[0]}) + "\n")
+                elif self.seen[name] != rows[0]:
+                    self.faults.append(f"{name} was changed")
+        self.faults += [f"{name} is gone" for name in self.seen.keys() - now.keys()]
+
+    def lines(self) -> Counter[str]:
+        """How often each sample stands in the log."""
+        return Counter(json.loads(line)["sample"] for line in self._path.read_text().splitlines())
+
+
+def committed(run: Path, cycle: int | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Each committed sample's id (of one cycle, or of all), with each row that there is of it, its
+    verdict beside it, as JSON."""
+    rows: dict[str, list[str]] = {}
+    for commits in run.glob(f"cycle_{cycle or '*'}/commits"):
+        told = {path.stem: json.loads(path.read_text()) for path in sorted(commits.glob("*.json"))}
+        replaced = {name for each in told.values() for name in each.get("replaces", [])}
+        for name in told.keys() - replaced:
+            tables = [
+                pq.read_table(commits.parent / kind / told[name]["shard"])
+                for kind in ("samples", "verdicts")
+            ]
+            for sample, verdict in zip(*(table.to_pylist() for table in tables), strict=True):
+                text = json.dumps([sample, verdict], sort_keys=True)
+                rows.setdefault(sample["sample_id"], []).append(text)
+    yield from rows.items()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Chaos:
+    """One run in the folder `folder`, on the tiny model `model`, by the engine of this name."""
+
+    def __init__(self, folder: Path, model: Path, engine: str) -> None:
+        folder.mkdir(parents=True)
+        self.run = folder / "run"
+        (folder / "by_text.py").write_text(VERIFIER)
+        problems = [
+            {"problem_id": f"p{n}", "prompt": f"Say {n}.", "language": "python"}
+            | {"answer_start": "```python\n", "stop": ["e"]}
+            for n in range(PROBLEMS)
+        ]
+        source = folder / "problems.jsonl"
+        source.write_text("".join(json.dumps(row) + "\n" for row in problems))
+        settings = {
+            "model": str(model),
+            "rollout": {"engine": engine, "max_tokens": 48, "max_model_len": 256}
+            | {"kv_cache_gb": 0.1, "max_num_seqs": 8},
+            "verify": {"verifier": f"{folder / 'by_text.py'}:ByText", "actors": 2},
+            "train": {"epochs": 3, "batch_size": 4, "max_length": 256, "save_steps": 5},
+            "raft": {"prompts": str(source), "cycles": CYCLES, "samples_per_prompt": SAMPLES}
+            | {"reward_threshold": 1.0, "keep_top_percent": 1.0, "output": str(self.run)},
+        }
+        self._config = folder / "raft.yaml"
+        self._config.write_text(yaml.safe_dump(settings))
+        self._log = folder / "driver.log"
+        self.drivers: list[subprocess.Popen[bytes]] = []
+
+    def start(self, address: str) -> "subprocess.Popen[bytes]":
+        """The command, the same each time."""
+        command = [sys.executable, "-m", "haloforge", "raft", "train", "--config", self._config]
+        with self._log.open("ab") as log:
+            driver = subprocess.Popen(
+                [*map(str, command), "--address", address], stdout=log, stderr=log
+            )
+        self.drivers.append(driver)
+        return driver
+
+    def expected(self) -> set[str]:
+        """The samples that there must be in the end, from the run's inputs alone."""
+        run_id = digest((self.run / "run.json").read_text().rstrip("\n"))
+        return {
+            sample_id(run_id, cycle, f"p{number}", index)
+            for cycle in range(1, CYCLES + 1)
+            for number in range(PROBLEMS)
+            for index in range(SAMPLES)
+        }
+
+    def done(self, cycle: int, stage: str) -> tuple[int, int]:
+        """How many of a cycle's samples are committed, or of its steps are made, and of how many;
+        (0, 0) before that has begun, and as many as there are when it has ended."""
+        if stage == "sampling":
+            folder = self.run / f"cycle_{cycle}"
+            if not (folder / "commits").is_dir():
+                return 0, 0
+            total = PROBLEMS * SAMPLES
+            ended = (folder / "trained.parquet").exists()
+            return total if ended else sum(1 for _ in committed(self.run, cycle)), total
+        if (self.run / f"cycle_{cycle}_final").is_dir():
+            return 1, 1
+        lines = self.run / f"cycle_{cycle}_final.training" / "metrics.jsonl"
+        told = lines.read_text().splitlines() if lines.is_file() else []
+        return len(told), json.loads(told[-1])["num_steps"] if told else 0
+
+    def kill(
+        self, part: str, cycle: int, draw: random.Random, cluster: Cluster, within_s: float = 15
+    ) -> Kill:
+        """Kills `part` at a random moment of this cycle, `within_s` seconds of sampling or a fifth
+        of that of training from now on, and says what was under way."""
+        driver = self.drivers[-1]
+        stages = {"trainer": ["training"], "driver": ["sampling", "training"]}
+        stage = draw.choice(stages.get(part, ["sampling"]))
+        begun = wait_until(
+            lambda: driver.poll() is not None or self.done(cycle, stage)[1], TIMEOUT_S
+        )
+        assert begun and driver.poll() is None, f"it did not come to {stage}:\n{self.log()}"
+        time.sleep(draw.uniform(0, within_s if stage == "sampling" else within_s / 5))
+        if part == "node":
+            (node,) = cluster.worker_nodes
+            cluster.remove_node(node, allow_graceful=False)
+        else:
+            find = {part: driver.pid} if part == "driver" else processes(PROCESSES[part])
+            assert wait_until(lambda: find or processes(PROCESSES[part]), 60), f"no {part} to kill"
+            victims = list((find or processes(PROCESSES[part])).values())
+            psutil.Process(draw.choice(victims)).kill()
+        done, total = self.done(cycle, stage)
+        if part == "node":
+            cluster.add_node(num_cpus=2)
+        return Kill(part, cycle, stage, done, total)
+
+    def finish(self, address: str) -> int:
+        """Waits for the command and runs it again until it succeeds; how often it was run again."""
+        again = 0
+        while self.drivers[-1].wait(TIMEOUT_S) != 0:
+            again += 1
+            assert again <= 3, f"it does not come to an end:\n{self.log()}"
+            self.start(address)
+        return again
+
+    def check(self, ledger: Ledger) -> None:
+        """The run has the right set: each sample once and as it was first seen, each trained on
+        once at most and as it is committed, and each cycle's adapter and steps."""
+        assert ledger.faults == []
+        assert ledger.seen.keys() == self.expected()
+        assert set(ledger.lines().values()) == {1}
+        for cycle in range(1, CYCLES + 1):
+            stored = {row["sample_id"]: row["completion"] for row in samples(self.run, cycle)}
+            trained = pq.read_table(self.run / f"cycle_{cycle}" / "trained.parquet").to_pylist()
+            names = [row["sample_id"] for row in trained]
+            assert len(names) == len(set(names)) > 20
+            assert all(stored[row["sample_id"]] == row["completion"] for row in trained)
+            adapter = self.run / f"cycle_{cycle}_final"
+            assert (adapter / "adapter_model.safetensors").is_file()
+            steps = [json.loads(line)["step"] for line in (adapter / "metrics.jsonl").open()]
+            assert steps == list(range(1, len(steps) + 1))
+        statistics = json.loads((self.run / "raft_statistics.json").read_text())
+        assert [entry["cycle"] for entry in statistics] == list(range(1, CYCLES + 1))
+
+    def stop(self) -> None:
+        """Ends the command, where a check has failed."""
+        for driver in self.drivers:
+            driver.kill()
+
+    def log(self) -> str:
+        """What the user would have seen."""
+        return self._log.read_text()
+
+
+def samples(run: Path, cycle: int) -> list[dict[str, Any]]:
+    """The committed samples of a cycle."""
+    return [json.loads(text)[0] for _, rows in committed(run, cycle) for text in rows]
+
+
+def processes(title: str) -> dict[int, int]:
+    """The living processes of this one's family with `title` in their command line."""
+    found = living(family(psutil.Process().pid))
+    return {p.pid: p.pid for p in found if title in " ".join(p.cmdline())}
+
+
+@contextmanager
+def two_nodes() -> Iterator[Cluster]:
+    """A head and another node, of two CPUs each."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        made.add_node(num_cpus=2)
+        yield made
+    finally:
+        made.shutdown()
+
+
+def main(runs: int = 20, seed: int = 0) -> None:
+    """The runs, one after the other, half of them on vLLM; a line for each."""
+    draw = random.Random(seed)
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder, two_nodes() as cluster:
+        model = make_tiny_model(Path(folder) / "tiny")
+        for number in range(runs):
+            engine = ("vllm", "transformers")[number % 2]
+            part, cycle = draw.choice(PARTS), draw.randint(1, CYCLES)
+            began = time.monotonic()
+            chaos = Chaos(Path(folder) / f"run_{number}", model, engine)
+            told = f"run {number + 1}: {engine}, {part} in cycle {cycle}"
+            try:
+                with Ledger(chaos.run, Path(folder) / f"ledger_{number}.jsonl") as ledger:
+                    chaos.start(cluster.address)
+                    found = chaos.kill(part, cycle, draw, cluster)
+                    assert found.done < found.total, "it was not at work any more"
+                    again = chaos.finish(cluster.address)
+                chaos.check(ledger)
+            except AssertionError as error:
+                failed += 1
+                print(f"{told}: FAILED: {error}\n{chaos.log()}", flush=True)
+                chaos.stop()
+            else:
+                seconds = time.monotonic() - began
+                at = f"at {found.done} of {found.total} {found.stage}"
+                how = f"run again {again} times" if again else "went on by itself"
+                print(f"{told}, {at}: {how}, right set, {seconds:.0f} s", flush=True)
+    print(f"{runs - failed} of {runs} ended with the right set")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
