@@ -45,6 +45,9 @@ from haloforge.verify.stage import verify_stage
 from haloforge.verify.stored import StoredSamples
 
 _RESTARTS = "engine_restarts.json"
+PASS_ROWS = 100_000
+"""Requests of one execution of a data set at most: Ray Data keeps some kilobytes about each block
+until it ends, and to start another takes some seconds."""
 _PASSES_IN_VAIN = 3
 _DIED = (WorkerCrashedError, ObjectLostError, NodeDiedError, OutOfMemoryError)
 
@@ -98,9 +101,10 @@ def sample_and_judge(
     ):
         if done.count:
             stage.advance(done.count, "going on")
-        # More than one pass only where a process of Ray Data died: what is left is asked for again.
+        # More than one pass where there are very many, and where a process of Ray Data died.
         in_vain = 0
-        while len(left := done.left()):
+        while len(left := done.left()[:PASS_ROWS]):
+            before = done.count
             drawn = rollout_stage(left, pool, asked, sampling)
             try:
                 for row, verdict in judged_rows(verify, fleet, drawn, by_id, title):
@@ -113,7 +117,7 @@ def sample_and_judge(
                 session.report.say(
                     f"{title}: a process died; what it had under way is asked for again"
                 )
-            in_vain = in_vain + 1 if len(done.left()) == len(left) else 0
+            in_vain = in_vain + 1 if done.count == before else 0
             if in_vain == _PASSES_IN_VAIN:
                 raise InfraError(f"{title} stopped: {len(left)} requests brought no sample")
     compact(folder)

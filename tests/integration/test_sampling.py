@@ -49,6 +49,7 @@ def test_every_sample_is_judged_or_given_up_and_those_again_the_next_time(
     sleeps = {problem.problem_id: 10 for problem in problems} | {"p3": DEADLY}
     prompts = [Prompt([sleep]) for sleep in sleeps.values()]
     monkeypatch.setattr("haloforge.sampling._prompts", lambda *_: prompts)
+    monkeypatch.setattr("haloforge.sampling.PASS_ROWS", 8)  # two passes
     session: Any = SimpleNamespace(
         settings=settings, fleet=Fleet(1, 2, 0.5), report=Report(), engines=lambda _: pool
     )
