@@ -1,6 +1,7 @@
 """The rollout stage of Ray Data: proxies that stream requests through the engines."""
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
 from ray.data import DataContext
+from ray.util.annotations import RayDeprecationWarning
 
 from haloforge.groups import HAND_ON_S, group
 from haloforge.model.policy import Policy
@@ -77,19 +79,22 @@ def rollout_stage(
     # second at best.
     context._max_num_blocks_in_streaming_gen_buffer = _GROUPS_TO_FETCH
     parts = [pa.table({"number": part}) for part in np.array_split(numbers, blocks)]
-    return ray.data.from_arrow(parts).map_batches(
-        rollout,
-        fn_kwargs={
-            "engines": pool.engines,
-            "asked": asked,
-            "sampling": sampling,
-            "policy": pool.policy,
-            "window": int(pool.max_num_seqs * _WAITING),
-            "restart_timeout_s": pool.start_timeout_s,
-        },
-        compute=ray.data.TaskPoolStrategy(size=proxies),
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=0,
-        max_retries=0,
-    )
+    with warnings.catch_warnings():
+        # Ray deprecates the keyword, but has no other yet that says so of one operator.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        return ray.data.from_arrow(parts).map_batches(
+            rollout,
+            fn_kwargs={
+                "engines": pool.engines,
+                "asked": asked,
+                "sampling": sampling,
+                "policy": pool.policy,
+                "window": int(pool.max_num_seqs * _WAITING),
+                "restart_timeout_s": pool.start_timeout_s,
+            },
+            compute=ray.data.TaskPoolStrategy(size=proxies),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=0,
+            max_retries=0,
+        )
