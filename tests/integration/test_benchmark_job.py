@@ -101,7 +101,9 @@ def test_killed_at_work_and_submitted_again(
     assert first.poll() is None, first.communicate()[0]
     assert len(nodes_of(cluster, "EngineActor")) == ENGINES
     boxes = cluster.worker_nodes.copy().pop().node_id
-    assert nodes_of(cluster, "VerifierActor") == [boxes] * 2
+    # The first verdicts may come before the second verifier is up.
+    both = wait_until(lambda: len(nodes_of(cluster, "VerifierActor")) == 2, 60)
+    assert both and nodes_of(cluster, "VerifierActor") == [boxes] * 2
     (driver,) = drivers()
     driver.kill()
     assert first.wait(120) != 0
