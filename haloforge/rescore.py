@@ -22,7 +22,7 @@ from haloforge.data.samples import Survey, read_samples, survey
 from haloforge.errors import InfraError, InputError
 from haloforge.placement import Fleet
 from haloforge.preflight import check_problems
-from haloforge.sampling import judged_rows
+from haloforge.sampling import PASS_ROWS, judged_rows
 from haloforge.schema import VERDICT_SCHEMA, Outcome, Problem
 from haloforge.session import Session
 from haloforge.store.run import Identity, differences, open_run, set_aside
@@ -38,8 +38,6 @@ from haloforge.verify.stored import StoredSamples
 
 IDENTITY = b"haloforge"
 """The key in the Parquet file's metadata that holds what its verdicts were made from."""
-PASS_ROWS = 100_000
-"""Samples in one pass of Ray Data, whose driver keeps 3 KB of statistics of each to its end."""
 _GROUP_ROWS = 4096
 
 
