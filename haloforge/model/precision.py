@@ -12,9 +12,9 @@ _FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, and of ARM
 def cpu_has_bf16() -> bool:
     """Whether this machine's CPU multiplies bfloat16 by itself.
 
-    Where it does not, libraries convert each operand: on such a machine (AVX2) a matrix product took
-    seven times as long as in float32, so that is computed in where bfloat16 is asked for. It holds
-    more digits and takes twice the memory.
+    Where it does not, libraries convert each operand: on such a machine (AVX2) a matrix product
+    took seven times as long as in float32, so that is computed in where bfloat16 is asked for. It
+    holds more digits and takes twice the memory.
     """
     if platform.system() != "Linux":
         return False
