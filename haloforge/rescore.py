@@ -25,6 +25,7 @@ from haloforge.preflight import check_problems
 from haloforge.sampling import PASS_ROWS, judged_rows
 from haloforge.schema import VERDICT_SCHEMA, Outcome, Problem
 from haloforge.session import Session
+from haloforge.store.lock import release
 from haloforge.store.run import Identity, differences, open_run, set_aside
 from haloforge.store.shards import (
     ShardWriter,
@@ -183,6 +184,7 @@ def _assemble(rescoring: Rescoring) -> None:
     with whole.open("rb") as handle:
         os.fsync(handle.fileno())
     whole.replace(output)
+    release(rescoring.work)  # a network file system keeps a file that is open
     shutil.rmtree(rescoring.work)
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from haloforge.errors import InputError
 from haloforge.schema import digest
+from haloforge.store.lock import check_idle, hold
 
 _IDENTITY_FILE = "run.json"
 Identity = dict[str, Any]
@@ -41,12 +42,15 @@ def open_run(folder: Path, identity: Identity, fresh: bool = False) -> str:
     """Makes or reopens the run in `folder` and returns its id, a digest of `identity`.
 
     `identity` maps names to what decides the samples (prompts, base, seed, settings as
-    `identity_of` has them), never a path, a time or a number of nodes. Raises InputError where the
-    folder holds a run of another identity, naming the differences. `fresh` first sets an old run
-    aside under a new name; none is deleted.
+    `identity_of` has them), never a path, a time or a number of nodes. `fresh` first sets an old
+    run aside under a new name; none is deleted. The folder is this process's until it ends.
+
+    Raises InputError where another process is at work in the folder, or where it holds a run of
+    another identity, naming the differences.
     """
     if fresh and folder.exists():
         set_aside(folder)
+    hold(folder)
     path = folder / _IDENTITY_FILE
     text = json.dumps(identity, indent=2, sort_keys=True)
     identity = json.loads(text)  # as it will be read back
@@ -77,7 +81,11 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
 
 
 def set_aside(folder: Path) -> Path:
-    """Renames `folder` to the first free of `<folder>.old-1`, `.old-2` and so on."""
+    """Renames `folder` to the first free of `<folder>.old-1`, `.old-2` and so on.
+
+    Raises InputError where another process is at work in it.
+    """
+    check_idle(folder)
     number = 1
     while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
         number += 1
