@@ -15,7 +15,7 @@ from haloforge.cli.raft import raft_group
 from haloforge.cli.sft import sft_group
 from haloforge.cli.study import study_command
 from haloforge.cli.verify import verify_command
-from haloforge.errors import HaloforgeError
+from haloforge.errors import HaloforgeError, InfraError, ResourceError
 
 EPILOG = (
     "Try it: halo-forge pipeline --config jobs/demo.yaml runs the whole path on the bundled model. "
@@ -53,12 +53,33 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except HaloforgeError as error:
-        print(f"halo-forge: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         print("halo-forge: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        failure = _failure(error)
+        if failure is None:
+            raise
+        print(f"halo-forge: error: {failure}", file=sys.stderr)
+        sys.exit(failure.exit_code)
+
+
+def _failure(error: Exception) -> HaloforgeError | None:
+    """What is told of `error` in one line; None for what nobody expected.
+
+    Ray's errors come first: one that carries an error of a task is of that error's class too.
+    """
+    ray = sys.modules.get("ray.exceptions")  # slow to import, and where it was not it raised none
+    if ray is not None and isinstance(error, ray.RayError):
+        cause = getattr(error, "cause", None)
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return cause if isinstance(cause, HaloforgeError) else InfraError(lines[-1].strip())
+    if isinstance(error, HaloforgeError):
+        return error
+    if isinstance(error, OSError):
+        lines = str(error.strerror or error).strip().splitlines() or [type(error).__name__]
+        return ResourceError(f"{error.filename}: {lines[0]}" if error.filename else lines[0])
+    return None
 
 
 def _quiet_libraries() -> None:
