@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import ray.data
+from ray.exceptions import RayError
 
 from haloforge.data.chat import encode_example
-from haloforge.errors import InputError
+from haloforge.errors import InfraError, InputError
 
 _CHUNK_ROWS = 1000  # of text in one block, and so in one task
 _ENCODED = pa.schema(
@@ -80,7 +81,7 @@ def encode_rows(
 
     `rows` may be a stream: it goes to Ray's object store in chunks, and tasks of Ray Data encode
     them. Raises InputError for a row that is not a conversation which ends with the assistant, and
-    when no row is left.
+    when no row is left; InfraError where Ray fails.
     """
     total, chunks = 0, []
     for chunk in _chunks(rows):
@@ -96,7 +97,11 @@ def encode_rows(
         num_cpus=cpus_per_task,
     )
     encoded.context.target_max_block_size = None  # a block holds what its task has encoded
-    examples = _gather(encoded.materialize())
+    try:
+        examples = _gather(encoded.materialize())
+    except RayError as error:
+        last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise InfraError(f"the rows to {purpose} on could not be encoded: {last[0]}") from error
     dropped = total - len(examples)
     if not len(examples):
         raise InputError(

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.train import (
     FailureConfig,
     LoggingConfig,
@@ -120,7 +120,8 @@ def train(
     to be shared.
 
     Raises InputError (rows, settings, loss that is not finite), ResourceError (memory, disk,
-    workers that do not fit the cluster) and InfraError (workers died too often).
+    workers that do not fit the cluster) and InfraError (workers died too often, or a process did
+    that no other stands in for).
     """
     began = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
@@ -277,7 +278,7 @@ def _fit(
 
     def collect() -> None:
         nonlocal starts, furthest
-        for event in ray.get(job.progress.take.remote()):
+        for event in _told(job.progress.take.remote()):
             if isinstance(event, StepMetrics):
                 log.add(event)
             else:
@@ -297,11 +298,22 @@ def _fit(
         job.progress.end.remote()
         thread.join(30)
         raise
-    if (error := ray.get(job.progress.error.remote())) is not None:
+    if (error := _told(job.progress.error.remote())) is not None:
         raise error
     if outcome:
         raise _unwrapped(outcome[0]) from outcome[0]
     return starts - 1
+
+
+def _told(reply: Any) -> Any:
+    """What `Progress` replies. Raises InfraError where it died, and with it what it was told."""
+    try:
+        return ray.get(reply)
+    except RayError as error:
+        raise InfraError(
+            f"the process that training tells its steps to was lost ({type(error).__name__}); the "
+            "same command goes on from the last checkpoint"
+        ) from error
 
 
 def _unwrapped(error: Exception) -> Exception:
