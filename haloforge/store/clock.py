@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from haloforge.errors import InputError
-from haloforge.store.run import write_atomic
+from haloforge.store.run import read_record, write_atomic
 
 _T = TypeVar("_T")
 
 
 class Clock:
-    """Keeps `seconds` in the JSON file `path`."""
+    """Keeps `seconds` in the JSON file `path`, and begins anew where that is torn."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+        self.seconds: dict[str, float] = read_record(path)
 
     def time(self, stage: str, run: Callable[[], _T]) -> _T:
         """Runs the stage and adds what it took, also where it was stopped; not where refused."""

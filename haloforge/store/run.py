@@ -46,7 +46,7 @@ def open_run(folder: Path, identity: Identity, fresh: bool = False) -> str:
     run aside under a new name; none is deleted. The folder is this process's until it ends.
 
     Raises InputError where another process is at work in the folder, or where it holds a run of
-    another identity, naming the differences.
+    another identity, naming the differences, or of one that cannot be read.
     """
     if fresh and folder.exists():
         set_aside(folder)
@@ -55,7 +55,7 @@ def open_run(folder: Path, identity: Identity, fresh: bool = False) -> str:
     text = json.dumps(identity, indent=2, sort_keys=True)
     identity = json.loads(text)  # as it will be read back
     if path.is_file():
-        before = json.loads(path.read_text())
+        before = _read_identity(path)
         changed = differences(before, identity)
         if changed:
             raise InputError(
@@ -65,6 +65,16 @@ def open_run(folder: Path, identity: Identity, fresh: bool = False) -> str:
     else:
         write_atomic(path, text + "\n")
     return digest(text)
+
+
+def _read_identity(path: Path) -> Identity:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}), so which run this is cannot be told: put a copy of "
+            "it back, name another --output, or set the old run aside with --fresh"
+        ) from None
 
 
 def differences(before: Any, now: Any, name: str = "") -> list[str]:
@@ -90,6 +100,18 @@ def set_aside(folder: Path) -> Path:
     while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
         number += 1
     return folder.rename(aside)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`, one of figures that may be done without: nothing where there is no
+    file, or a torn one, which is set aside under a name that ends in `.torn`."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError):
+        path.replace(path.with_name(f"{path.name}.torn"))
+        return {}
 
 
 def write_atomic(path: Path, text: str) -> None:

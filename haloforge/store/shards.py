@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from errno import EIO, ENOENT
 from pathlib import Path
@@ -164,8 +165,15 @@ def is_lost(verdict: dict[str, Any]) -> bool:
 
 def working_seconds(folder: Path) -> float:
     """Wall seconds in which the committed samples were made and judged, over all sittings; what a
-    stopped sitting did not commit is not in it, nor is the start of engines."""
-    return sum(_told(path).get("seconds", 0.0) for path in _manifests(folder))
+    stopped sitting did not commit is not in it, nor is the start of engines. Nor are the seconds of
+    a manifest that cannot be read: where a cycle has ended, nothing makes its samples anew."""
+    told: dict[str, dict[str, Any]] = {}
+    for path in _ever(folder):
+        if path.suffix == ".json":
+            with suppress(InfraError):
+                told[path.stem] = _told(path)
+    replaced = {name for each in told.values() for name in each.get("replaces", [])}
+    return sum(told[name].get("seconds", 0.0) for name in told if name not in replaced)
 
 
 def sample_shards(folder: Path) -> list[Path]:
@@ -240,10 +248,9 @@ def _merge(folder: Path, commits: Sequence[dict[str, Any]]) -> None:
 
 def _told(manifest: Path) -> dict[str, Any]:
     try:
-        told = json.loads(manifest.read_text())
-    except (OSError, ValueError) as error:
+        return dict(json.loads(manifest.read_text()))
+    except (OSError, ValueError, TypeError) as error:
         raise InfraError(f"{manifest}: a manifest cannot be read ({error})") from error
-    return dict(told)
 
 
 def _replaces(path: Path) -> list[str]:

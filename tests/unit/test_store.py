@@ -1,5 +1,6 @@
 """Commits hold, torn files do not count, and a changed run is refused by name."""
 
+import json
 from collections.abc import Iterator
 from functools import partialmethod
 from pathlib import Path
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from haloforge.errors import InfraError, InputError
-from haloforge.store.run import open_run, set_aside
+from haloforge.store.run import open_run, set_aside, write_atomic
 from haloforge.store.shards import (
     Judged,
     ShardWriter,
@@ -139,6 +140,15 @@ def test_the_time_that_was_worked_is_kept_over_sittings(
     assert working_seconds(tmp_path) == 6.5
 
 
+@pytest.mark.parametrize("torn", ["", "[1]", '{"shard": "00'])
+def test_a_torn_manifest_costs_the_time_of_its_own_commit_alone(tmp_path: Path, torn: str) -> None:
+    for number, seconds in ((1, 2.0), (2, 3.0), (3, 4.0)):
+        path = tmp_path / "commits" / f"{number:06d}.json"
+        write_atomic(path, json.dumps({"shard": f"{number:06d}.parquet", "seconds": seconds}))
+    (tmp_path / "commits" / "000002.json").write_text(torn)
+    assert working_seconds(tmp_path) == 6.0
+
+
 def test_an_error_in_the_block_keeps_what_was_added(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path) as shards:
         shards.add(sample("a"), verdict("a"))
@@ -262,6 +272,15 @@ def test_a_run_of_other_settings_is_refused_by_name(tmp_path: Path) -> None:
     assert open_run(run, identity) == first
     with pytest.raises(InputError, match=r"sampling.temperature: was 0.7, is now 0.9"):
         open_run(run, {"seed": 0, "sampling": {"temperature": 0.9}})
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"seed": ', b"1", b"\xff"])
+def test_a_run_that_cannot_be_told_is_refused_with_what_to_do(tmp_path: Path, torn: bytes) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_bytes(torn)
+    with pytest.raises(InputError, match=r"run/run.json cannot be read .* --fresh"):
+        open_run(tmp_path / "run", {"seed": 0})
+    open_run(tmp_path / "run", {"seed": 0}, fresh=True)
 
 
 def test_fresh_sets_the_old_run_aside(tmp_path: Path) -> None:
