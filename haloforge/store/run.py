@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Collection
+from errno import EINVAL, ENOTSUP
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,23 @@ def write_atomic(path: Path, text: str) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     partial.replace(path)
+
+
+def move_durably(folder: Path, target: Path) -> None:
+    """Renames `folder` to `target`, on the same file system, once all that it holds is on the disk:
+    also where the power fails, `target` is there whole or not at all."""
+    for path in [*folder.rglob("*"), folder]:
+        _to_disk(path)
+    folder.rename(target)
+    _to_disk(target.parent)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in (EINVAL, ENOTSUP)):  # some know no such thing
+            raise
+    finally:
+        os.close(descriptor)
