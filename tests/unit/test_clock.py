@@ -1,10 +1,12 @@
 """Seconds by stage, over the sittings of a run."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 from haloforge.errors import InputError
+from haloforge.store import clock as clocks
 from haloforge.store.clock import Clock
 
 
@@ -23,6 +25,50 @@ def test_sittings_add_up_and_a_refused_one_does_not_count(tmp_path: Path) -> Non
     with pytest.raises(InputError):
         Clock(path).time("sft", lambda: failing(InputError("another run is here")))
     assert Clock(path).seconds == {"sft": stopped}
+
+
+def test_what_a_kill_ends_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds are on the disk while the stage goes on, and taken back where it is refused."""
+    monkeypatch.setattr(clocks, "KEEP_S", 0.01)
+    path = tmp_path / "seconds.json"
+    Clock(path).note("earlier", 2.0)
+
+    def seen() -> float:
+        """What a second look at the file finds, so that it was written again."""
+        found = 0.0
+        for _ in range(2):
+            while (now := Clock(path).seconds.get("train", 0.0)) <= found:
+                time.sleep(0.01)
+            found = now
+        return found
+
+    inside = Clock(path).time("train", seen)
+    total = Clock(path).seconds
+    assert total["earlier"] == 2.0 and total["train"] > inside
+    assert Clock(path).time("train", seen) > total["train"]
+    total = Clock(path).seconds
+
+    def refused() -> None:
+        while Clock(path).seconds == total:
+            time.sleep(0.01)
+        raise InputError("another run is here")
+
+    with pytest.raises(InputError):
+        Clock(path).time("train", refused)
+    assert Clock(path).seconds == total
+
+
+def test_a_sitting_that_is_refused_writes_nothing_over_another_s(tmp_path: Path) -> None:
+    path = tmp_path / "seconds.json"
+    first = Clock(path)
+
+    def refused() -> None:
+        first.note("sft", 5.0)  # by the process that is at work
+        raise InputError("another process is at work here")
+
+    with pytest.raises(InputError):
+        Clock(path).time("sft", refused)
+    assert Clock(path).seconds == {"sft": 5.0}
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"sft": 1', b"12", b"\xff\xfe"])
