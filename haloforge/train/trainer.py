@@ -42,6 +42,7 @@ from haloforge.train.metrics import MetricsLog, StepMetrics
 from haloforge.train.plan import StepPlan, warmup_steps
 from haloforge.train.progress import start_progress
 from haloforge.train.settings import NOT_LEARNED, TrainSettings
+from haloforge.train.sittings import Sittings
 
 POLL_S = 0.25
 START_ATTEMPTS = 10  # of one minute each, Ray Train's own patience for a worker to be placed
@@ -52,8 +53,9 @@ class TrainResult:
     """What a run gave. Losses are of the first and the last step, in nats per trained token.
 
     `best_step` is the step whose weights the adapter has, and `eval_loss` their loss on the
-    held-out rows; both None where there are none. `restarts` counts workers' new beginnings.
-    `checkpoints` are the run's, for the caller to clear once it has put `path` in its place.
+    held-out rows; both None where there are none. `restarts` counts workers' new beginnings; they
+    and `seconds` are of all sittings that the run took. `checkpoints` are the run's, for the caller
+    to clear once it has put `path` in its place.
     """
 
     path: Path
@@ -139,6 +141,7 @@ def train(
     place = settings.checkpoints or str(output / "checkpoints")
     if "://" not in place:
         place = str(Path(place).expanduser().resolve())
+    sittings = Sittings(output / "sittings.json", run, began)
     stored = Checkpoints(place, run, settings.save_total_limit)
     try:
         stored.steps()
@@ -163,9 +166,10 @@ def train(
             TemporaryDirectory(prefix="haloforge-ray-train-") as storage,
             closing(MetricsLog(output, run)) as log,
         ):
-            restarts = _fit(job, scaling, storage, log, on_step)
+            _fit(job, scaling, storage, log, sittings, on_step)
         _finish(made, base_path, final)
     finally:
+        sittings.keep()
         ray.kill(job.progress)
         shutil.rmtree(made, ignore_errors=True)
     judged = [step for step in log.steps if step.eval_loss is not None]
@@ -178,10 +182,10 @@ def train(
         loss_last=log.steps[-1].loss,
         trained_tokens=sum(step.trained_tokens for step in log.steps),
         dropped_rows=dropped,
-        seconds=time.perf_counter() - began,
+        seconds=sittings.seconds,
         best_step=best.step if best else None,
         eval_loss=best.eval_loss if best else None,
-        restarts=restarts,
+        restarts=sittings.restarts,
     )
 
 
@@ -241,9 +245,10 @@ def _fit(
     scaling: ScalingConfig,
     storage: str,
     log: MetricsLog,
+    sittings: Sittings,
     on_step: Callable[[StepMetrics], None] | None,
-) -> int:
-    """Run the workers; how often they began anew."""
+) -> None:
+    """Run the workers until the last step."""
     # Workers that a preemption ends are started again as after any other end: no watcher is needed.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     trainer = _Trainer(
@@ -274,15 +279,17 @@ def _fit(
     # replace the process's handler of SIGINT for good.
     thread = threading.Thread(target=fit, name="ray-train", daemon=True)
     thread.start()
-    starts = furthest = 0
+    begun, furthest = False, 0
 
     def collect() -> None:
-        nonlocal starts, furthest
+        nonlocal begun, furthest
         for event in _told(job.progress.take.remote()):
             if isinstance(event, StepMetrics):
                 log.add(event)
             else:
-                starts += 1
+                if begun:
+                    sittings.restarted()
+                begun = True
                 log.begin(event)
             for metrics in log.steps[furthest:]:
                 furthest += 1
@@ -293,6 +300,7 @@ def _fit(
         while thread.is_alive():
             thread.join(POLL_S)
             collect()
+            sittings.go_on()
         collect()
     except BaseException:
         job.progress.end.remote()
@@ -302,7 +310,6 @@ def _fit(
         raise error
     if outcome:
         raise _unwrapped(outcome[0]) from outcome[0]
-    return starts - 1
 
 
 def _told(reply: Any) -> Any:

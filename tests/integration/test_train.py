@@ -82,7 +82,7 @@ def one_worker(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     assert result.trained_tokens == sum(metrics.trained_tokens for metrics in seen)
     assert (result.loss_first, result.loss_last) == (seen[0].loss, seen[-1].loss)
     # Too few steps for a checkpoint.
-    written = ["metrics.jsonl", "run.id", "tensorboard", "trained"]
+    written = ["metrics.jsonl", "run.id", "sittings.json", "tensorboard", "trained"]
     assert sorted(path.name for path in output.iterdir()) == written
     (board,) = (output / "tensorboard").iterdir()
     for name in ("loss", "lr", "grad_norm", "tokens_per_s", "seconds", "memory_mb"):

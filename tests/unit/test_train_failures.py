@@ -11,27 +11,45 @@ from ray.exceptions import ActorDiedError, NodeDiedError, ObjectLostError
 
 from haloforge.errors import InfraError
 from haloforge.train import examples, trainer
+from haloforge.train.sittings import Sittings
 
 
 def lost(*_: Any) -> Any:
     raise ActorDiedError()
 
 
+def fit(folder: Path, progress: Any, monkeypatch: pytest.MonkeyPatch) -> Sittings:
+    """Of a trainer that ends at once, with this in the place of the actor."""
+    job: Any = SimpleNamespace(progress=progress, settings=SimpleNamespace(max_restarts=0))
+    scaling: Any = SimpleNamespace(use_gpu=False)
+    monkeypatch.setattr(trainer, "_Trainer", lambda *_, **__: SimpleNamespace(fit=lambda: None))
+    log: Any = SimpleNamespace(steps=[], begin=lambda history: None)
+    sittings = Sittings(folder / "sittings.json", "run", 0.0)
+    trainer._fit(job, scaling, str(folder), log, sittings, None)
+    return sittings
+
+
 def test_a_lost_progress_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ended: list[bool] = []
     method = SimpleNamespace(remote=lambda: None)
     end = SimpleNamespace(remote=lambda: ended.append(True))
-    job: Any = SimpleNamespace(
-        progress=SimpleNamespace(take=method, error=method, end=end),
-        settings=SimpleNamespace(max_restarts=0),
-    )
-    scaling: Any = SimpleNamespace(use_gpu=False)
-    monkeypatch.setattr(trainer, "_Trainer", lambda *_, **__: SimpleNamespace(fit=lambda: None))
     monkeypatch.setattr(ray, "get", lost)
-    log: Any = SimpleNamespace(steps=[])
     with pytest.raises(InfraError, match=r"ActorDiedError.; the same command goes on from the"):
-        trainer._fit(job, scaling, str(tmp_path), log, None)
+        fit(tmp_path, SimpleNamespace(take=method, error=method, end=end), monkeypatch)
     assert ended, "workers are told to stop"
+
+
+def test_restarts_of_all_sittings_add_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first beginning of each sitting is none."""
+    monkeypatch.setattr(ray, "get", lambda reply: reply)
+    for restarts in (2, 4):
+        events: list[list[Any]] = [[], [], []]
+        taken = [events]
+        take = SimpleNamespace(remote=lambda taken=taken: taken.pop() if taken else [])
+        error = SimpleNamespace(remote=lambda: None)
+        assert fit(tmp_path, SimpleNamespace(take=take, error=error), monkeypatch).restarts == (
+            restarts
+        )
 
 
 @pytest.mark.parametrize("error", [ObjectLostError("id", None, ""), NodeDiedError("gone")])
