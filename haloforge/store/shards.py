@@ -55,7 +55,7 @@ class ShardWriter:
         for name in ("samples", "verdicts", "commits"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         self._next = 1 + max((int(m.name.partition(".")[0]) for m in _ever(folder)), default=0)
-        self._lost = lost_ids(folder)
+        self._lost = _lost(folder)
         self._again: dict[str, dict[str, Any]] = {}
 
     def add(self, sample: dict[str, Any], verdict: dict[str, Any]) -> None:
@@ -88,12 +88,10 @@ class ShardWriter:
 
     def _replace(self) -> None:
         """Each shard of verdicts at once: its rows stay those that its manifest counts."""
-        for path in _manifests(self._folder):
-            shard = self._folder / "verdicts" / _told(path)["shard"]
+        for shard in sorted({self._lost[name] for name in self._again}):
             before = _read(shard, VERDICT_SCHEMA)
             after = [self._again.get(row["sample_id"], row) for row in before]
-            if after != before:
-                _write(shard, after, VERDICT_SCHEMA)
+            _write(shard, after, VERDICT_SCHEMA)
 
     def __enter__(self) -> Self:
         return self
@@ -150,12 +148,16 @@ def committed_keys(folder: Path) -> Iterator[tuple[str, int]]:
 
 def lost_ids(folder: Path) -> set[str]:
     """The ids of the committed samples that a failure of ours kept from being judged."""
-    ids: set[str] = set()
+    return set(_lost(folder))
+
+
+def _lost(folder: Path) -> dict[str, Path]:
+    """Of each of those the shard that its verdict is in."""
+    found: dict[str, Path] = {}
     for path in _manifests(folder):
         shard = folder / "verdicts" / _told(path)["shard"]
-        rows = _read(shard, _OUTCOMES)
-        ids.update(row["sample_id"] for row in rows if is_lost(row))
-    return ids
+        found.update((row["sample_id"], shard) for row in _read(shard, _OUTCOMES) if is_lost(row))
+    return found
 
 
 def is_lost(verdict: dict[str, Any]) -> bool:
@@ -211,7 +213,8 @@ def _is_whole(manifest: Path) -> bool:
 
 def compact(folder: Path, least: int = 16) -> None:
     """Puts neighbouring small commits together where there are `least` or more, as slow sampling
-    and many stops leave them. Rows stay as they are."""
+    and many stops leave them, and deletes shards that no commit names. Rows stay as they are. Not
+    while a ShardWriter is open: its shards are there before the commit that names them."""
     together: list[dict[str, Any]] = []
     for path in [*_manifests(folder), None]:
         told = _told(path) if path else None
@@ -226,8 +229,18 @@ def compact(folder: Path, least: int = 16) -> None:
     for path in _ever(folder):
         if path.stem in replaced:
             path.unlink()
-            for kind in ("samples", "verdicts"):
-                (folder / kind / f"{path.stem}.parquet").unlink(missing_ok=True)
+    _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Deletes what no commit names, as a kill leaves it."""
+    named = {path.name.partition(".")[0] for path in _ever(folder)}
+    for kind in ("samples", "verdicts"):
+        for shard in (folder / kind).glob("*.parquet*"):
+            if shard.suffix == ".tmp" or (
+                shard.suffix != _TORN and shard.name.partition(".")[0] not in named
+            ):
+                shard.unlink(missing_ok=True)
 
 
 def _merge(folder: Path, commits: Sequence[dict[str, Any]]) -> None:

@@ -115,6 +115,30 @@ def test_a_new_verdict_takes_the_place_of_a_lost_one(tmp_path: Path) -> None:
     ]
 
 
+def test_only_shards_with_a_new_verdict_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcd":
+        with ShardWriter(tmp_path) as shards:
+            outcome = {"outcome": "infra_error"} if name in "bd" else {}
+            shards.add(sample(name), verdict(name) | outcome)
+    read: list[str] = []
+    read_table = pq.read_table
+
+    def noted(path: Path, **options: Any) -> Any:
+        read.append(path.name)
+        return read_table(path, **options)
+
+    with ShardWriter(tmp_path) as shards:
+        monkeypatch.setattr(pq, "read_table", noted)
+        for name, shard in (("b", "000002.parquet"), ("d", "000004.parquet")):
+            shards.add({"sample_id": name}, verdict(name))
+            shards.commit()
+            assert read == [shard]
+            read.clear()
+    assert lost_ids(tmp_path) == set()
+
+
 def test_verdicts_of_before_raw_outcomes_are_read(tmp_path: Path) -> None:
     write(tmp_path, "a")
     shard = tmp_path / "verdicts" / "000001.parquet"
@@ -219,6 +243,22 @@ def test_small_commits_are_put_together(tmp_path: Path) -> None:
     assert [row.sample["sample_id"] for row in read_judged(tmp_path)] == list("abcdef")
 
 
+def test_what_no_commit_names_is_deleted(tmp_path: Path) -> None:
+    """What was set aside for its user to look at is not."""
+    for name in "ab":
+        write(tmp_path, name)
+    (tmp_path / "verdicts" / "000001.parquet").write_bytes(b"torn")
+    set_torn_aside(tmp_path)
+    stay = ["000001.parquet.torn", "000002.parquet"]
+    for name in ("000007.parquet", "000002.parquet.99.tmp", "000008.parquet.99.tmp"):
+        (tmp_path / "samples" / name).write_bytes(b"left")
+    (tmp_path / "verdicts" / "000007.parquet").write_bytes(b"left")
+    compact(tmp_path)
+    for kind in ("samples", "verdicts"):
+        assert sorted(path.name for path in (tmp_path / kind).iterdir()) == stay
+    assert committed_ids(tmp_path) == {"b"}
+
+
 def test_a_stop_while_commits_are_put_together_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,7 +294,8 @@ def test_a_stop_while_commits_are_put_together_loses_nothing(
         write(folder, "d")
         compact(folder, least=2)
         assert sorted(row.sample["sample_id"] for row in read_judged(folder)) == list("abcd")
-        assert len(list((folder / "commits").glob("*.json"))) == 1
+        for kind, pattern in (("commits", "*.json"), ("samples", "*"), ("verdicts", "*")):
+            assert len(list((folder / kind).glob(pattern))) == 1
     raise AssertionError("it never ended")
 
 
