@@ -1,6 +1,5 @@
 """Seconds by stage, over the sittings of a run."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from haloforge.errors import InputError
 from haloforge.store import clock as clocks
 from haloforge.store.clock import Clock
+from tests.processes import wait_until
 
 
 def failing(error: BaseException) -> None:
@@ -33,14 +33,16 @@ def test_what_a_kill_ends_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / "seconds.json"
     Clock(path).note("earlier", 2.0)
 
+    def of_train() -> float:
+        return Clock(path).seconds.get("train", 0.0)
+
+    def more_than(seconds: float) -> float:
+        assert wait_until(lambda: of_train() > seconds, 10)
+        return of_train()
+
     def seen() -> float:
-        """What a second look at the file finds, so that it was written again."""
-        found = 0.0
-        for _ in range(2):
-            while (now := Clock(path).seconds.get("train", 0.0)) <= found:
-                time.sleep(0.01)
-            found = now
-        return found
+        """Once more than when it is first looked at: it was written again."""
+        return more_than(more_than(0.0))
 
     inside = Clock(path).time("train", seen)
     total = Clock(path).seconds
@@ -49,8 +51,7 @@ def test_what_a_kill_ends_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
     total = Clock(path).seconds
 
     def refused() -> None:
-        while Clock(path).seconds == total:
-            time.sleep(0.01)
+        assert wait_until(lambda: Clock(path).seconds != total, 10)
         raise InputError("another run is here")
 
     with pytest.raises(InputError):
