@@ -51,6 +51,7 @@ PROCESSES = {
     "verifier": "VerifierActor",
     "proxy": "MapBatches(rollout)",
     "trainer": "RayTrainWorker",
+    "progress": "ray::Progress",
 }
 """What the command line of a part's process has in it, of those that are found by it."""
 PARTS = ("driver", "node", *PROCESSES)
@@ -207,7 +208,8 @@ class Chaos:
         """Kills `part` at a random moment of this cycle, `within_s` seconds of sampling or a fifth
         of that of training from now on, and says what was under way."""
         driver = self.drivers[-1]
-        stages = {"trainer": ["training"], "driver": ["sampling", "training"]}
+        stages = {part: ["training"] for part in ("trainer", "progress")}
+        stages["driver"] = ["sampling", "training"]
         stage = draw.choice(stages.get(part, ["sampling"]))
         begun = wait_until(
             lambda: driver.poll() is not None or self.done(cycle, stage)[1], TIMEOUT_S

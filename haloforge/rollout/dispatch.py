@@ -25,7 +25,8 @@ class Dispatch(Generic[Row]):
     """Hands requests to engines, and on to others while one is being restarted.
 
     An engine that died gets nothing until its `ready` says that it can generate again. One that Ray
-    restarts no more is left out.
+    restarts no more is left out. Of equally busy engines the first from `engines[first]` on gets a
+    request: dispatches that each begin elsewhere spread what they know nothing of each other about.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class Dispatch(Generic[Row]):
         sampling: Sampling,
         restart_timeout_s: float,
         prompt_of: Callable[[Row], Prompt],
+        first: int = 0,
     ) -> None:
         self._prompt_of = prompt_of
-        self._engines = list(engines)
+        self._engines = [*engines[first:], *engines[:first]]
         self._policy, self._sampling = policy, sampling
         self._restart_timeout_s = restart_timeout_s
         self._up = set(range(len(engines)))

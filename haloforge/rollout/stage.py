@@ -27,6 +27,8 @@ _WAITING = 1.5
 # Requests in one proxy. Many, so that its window of requests seldom runs empty.
 _BLOCK_ROWS = 65_536
 _GROUPS_TO_FETCH = 16
+# Samples in a group at most: it is judged as a whole, and anew where its verifier dies.
+_GROUP_SAMPLES = 64
 
 
 def rollout(
@@ -40,19 +42,22 @@ def rollout(
 ) -> Iterator[pa.Table]:
     """Groups of finished samples for the requests with these `numbers`.
 
-    A proxy: it holds no model, for the engines outlive the data set. A sample is handed on when it
-    is finished, whatever the others do; `window` requests are under way. What an engine had under
-    way when it died goes to another, or to itself if it is back in `restart_timeout_s`.
+    A proxy: it holds no model, for the engines outlive the data set. It begins with the engine that
+    `numbers` name as `first`. A sample is handed on when it is finished, whatever the others do;
+    `window` requests are under way. What an engine had under way when it died goes to another, or
+    to itself if it is back in `restart_timeout_s`.
     """
     requests: Requests = ray.get(asked)
     shape = sampling.model_dump_json()
-    dispatch = Dispatch[int](engines, policy, sampling, restart_timeout_s, requests.prompt)
+    first = numbers["first"][0].as_py()
+    dispatch = Dispatch[int](engines, policy, sampling, restart_timeout_s, requests.prompt, first)
     handed_on = 0.0
     for answered in dispatch.answers(numbers["number"].to_pylist(), window):
         samples = [
             {**requests.sample(number), **answer, "sampling": shape} for number, answer in answered
         ]
-        yield group(samples, SAMPLE_SCHEMA)
+        for start in range(0, len(samples), _GROUP_SAMPLES):
+            yield group(samples[start : start + _GROUP_SAMPLES], SAMPLE_SCHEMA)
         time.sleep(max(0.0, handed_on + HAND_ON_S - time.monotonic()))
         handed_on = time.monotonic()
 
@@ -78,7 +83,11 @@ def rollout_stage(
     # By default a task rests while two of its blocks wait to be fetched, which is done ten times a
     # second at best.
     context._max_num_blocks_in_streaming_gen_buffer = _GROUPS_TO_FETCH
-    parts = [pa.table({"number": part}) for part in np.array_split(numbers, blocks)]
+    # Each proxy begins with an engine of its own, or all would send to the same few.
+    parts = [
+        pa.table({"number": part, "first": np.full(len(part), place % proxies)})
+        for place, part in enumerate(np.array_split(numbers, blocks))
+    ]
     with warnings.catch_warnings():
         # Ray deprecates the keyword, but has no other yet that says so of one operator.
         warnings.simplefilter("ignore", RayDeprecationWarning)

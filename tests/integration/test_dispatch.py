@@ -77,3 +77,15 @@ def test_requests_of_one_prompt_go_to_one_engine() -> None:
     assert sorted(answered) == list(range(32))
     asked = [set(ray.get(each.asked.remote())) for each in engines]
     assert all(asked) and not asked[0] & asked[1], "a prompt was computed by two engines"
+
+
+def test_dispatches_that_begin_elsewhere_use_all_engines_alike() -> None:
+    """None knows of the others' requests, and has fewer under way than there are engines."""
+    engines = [engine(0) for _ in range(6)]
+    policy = pool_of(engines).policy
+    for first in range(6):
+        dispatch = Dispatch[int](
+            engines, policy, SAMPLING, 60, lambda number: Prompt([20, number]), first
+        )
+        assert sum(len(group) for group in dispatch.answers(range(2), 2)) == 2
+    assert [len(ray.get(each.asked.remote())) for each in engines] == [2] * 6

@@ -10,6 +10,7 @@ trained.
     python -m tests.perf.simulation record RUN    # of a real run's folder of samples, once
     python -m tests.perf.simulation slots         # throughput over slots
     python -m tests.perf.simulation samples       # memory and seconds from 10,000 to 1,000,000
+    python -m tests.perf.simulation engines       # throughput over engines, each with its proxy
     python -m tests.perf.simulation pressure      # verifiers with a hundredth of the engines' slots
 
 Each prints a table.
@@ -114,7 +115,7 @@ def delayed(samples: "ray.data.Dataset", slots: int) -> "ray.data.Dataset":
     )
 
 
-def simulate(samples: int, slots: int, verifying: int) -> dict[str, float]:
+def simulate(samples: int, slots: int, verifying: int, engines: int = _ENGINES) -> dict[str, float]:
     """One cycle of so many samples, `slots` of them under way in engines and `verifying` groups in
     verifiers: samples/s of sampling, judging and committing together, seconds of selection, and the
     driver's memory in MiB, at its most while samples flow and before."""
@@ -125,7 +126,7 @@ def simulate(samples: int, slots: int, verifying: int) -> dict[str, float]:
     ray.data.DataContext.get_current().enable_progress_bars = False
     ray.data.DataContext.get_current().print_on_execution_start = False
     engine = ray.remote(ReplayEngine).options(num_cpus=0, max_concurrency=10_000)
-    pool = pool_of([engine.remote() for _ in range(_ENGINES)], max(1, int(slots / _ENGINES / 1.5)))
+    pool = pool_of([engine.remote() for _ in range(engines)], max(1, int(slots / engines / 1.5)))
     problems = [Problem(problem_id=f"p{n}", prompt="?", language="cpp") for n in range(_PROBLEMS)]
     session: Any = SimpleNamespace(
         settings=settings, fleet=Fleet(1, 1, 0.1), report=Report(), engines=lambda _: pool
@@ -152,6 +153,7 @@ def simulate(samples: int, slots: int, verifying: int) -> dict[str, float]:
         "samples": samples,
         "slots": slots,
         "verifying": verifying,
+        "engines": engines,
         "samples/s": round(samples / seconds, 1),
         "seconds": round(seconds, 1),
         "selection s": round(selected, 1),
@@ -188,7 +190,7 @@ class _Peak:
             self.bytes = max(self.bytes, self._process.memory_info().rss)
 
 
-def table(rows: list[tuple[int, int, int]]) -> None:
+def table(rows: list[tuple[int, ...]]) -> None:
     """Each simulation in a process of its own, and what it came to."""
     for number, row in enumerate(rows):
         command = [sys.executable, "-m", "tests.perf.simulation", "one", *map(str, row)]
@@ -203,12 +205,14 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["record", run]:
             record(Path(run))
-        case ["one", samples, slots, verifying]:
-            print(json.dumps(simulate(int(samples), int(slots), int(verifying))))
+        case ["one", *numbers]:
+            print(json.dumps(simulate(*map(int, numbers))))
         case ["slots"]:
             table([(20 * slots, slots, slots) for slots in (256, 512, 1024, 2048, 4096)])
         case ["samples"]:
             table([(samples, 2048, 2048) for samples in (10_000, 100_000, 1_000_000)])
+        case ["engines"]:
+            table([(40_000, 2048, 2048, engines) for engines in (2, 8, 32)])
         case ["pressure"]:
             table([(samples, 2048, 20) for samples in (2_000, 20_000)])
         case _:
