@@ -86,6 +86,7 @@ def preview(session: Session, policy: Policy, batch: bool, numbers: bool) -> str
     plan = StepPlan(examples.lengths(), training.batch_size, training.epochs, training.seed)
     warmup_steps(plan.num_steps, training)
     workers = session.placement.trainers
+    training = training.on(gpu=session.placement.gpus_per_trainer > 0)
     told = []
     if batch:
         told.append(batch_text(examples, session.tokenizer(policy.base), training, workers))

@@ -47,7 +47,7 @@ def batch_text(
     """The rows of the first step, packed as they train, with the trained tokens in brackets."""
     plan = StepPlan(examples.lengths(), settings.batch_size, settings.epochs, settings.seed)
     lines: list[str] = []
-    for worker, batches in enumerate(plan.micro_batches(0, workers, settings.micro_batch_size)):
+    for worker, batches in enumerate(plan.micro_batches(0, workers, settings)):
         for number, sequences in enumerate(filter(None, batches)):
             for place, rows in enumerate(sequences):
                 tokens = sum(int(examples.length[row]) for row in rows)

@@ -82,7 +82,7 @@ def _largest_micro_batch(
     those that it predicts from. Of the first steps: they are a random sample."""
     computed = real = largest = predicted = 0
     for step in range(min(plan.num_steps, 100)):
-        for worker in plan.micro_batches(step, workers, settings.micro_batch_size):
+        for worker in plan.micro_batches(step, workers, settings):
             for sequences in filter(None, worker):
                 lengths = [sum(int(examples.length[r]) for r in rows) for rows in sequences]
                 size = len(sequences) * max(lengths)

@@ -188,8 +188,8 @@ class _Worker:
 
     def _share(self, plan: StepPlan, step: int) -> list[list[list[int]]]:
         """This worker's micro-batches of `step`."""
-        size = self._settings.micro_batch_size
-        return plan.micro_batches(step, self._num_workers, size, self._packed)[self._rank]
+        shared = plan.micro_batches(step, self._num_workers, self._settings, self._packed)
+        return shared[self._rank]
 
     def _validate(self, step: int) -> float | None:
         """Mean loss of the held-out rows' trained tokens, where it is due after `step` steps."""

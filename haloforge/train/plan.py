@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from haloforge.errors import InputError
-from haloforge.train.settings import TrainSettings
+from haloforge.train.settings import MICRO_BATCH_TOKENS, TrainSettings
 
-AUTO_MICRO_BATCH_TOKENS = 4096
 _WAYS_TO_PACK = 16  # are tried, or up to twice as many
 
 
@@ -69,7 +68,7 @@ class StepPlan:
         self,
         step: int,
         num_workers: int,
-        micro_batch_size: int | None = None,
+        settings: TrainSettings,
         packed: bool = True,
     ) -> list[list[list[list[int]]]]:
         """The step's rows as `[worker][micro-batch][sequence][row]`.
@@ -77,12 +76,12 @@ class StepPlan:
         Workers share the rows evenly by tokens, and a worker's rows are packed into sequences of
         about the longest row's length, or up to twice that where it leaves less padding (longer
         ones cost more attention than they spare); if not `packed`, of one row. A micro-batch has at
-        most `micro_batch_size` sequences; without it, as many as fit in `AUTO_MICRO_BATCH_TOKENS`,
-        one at least. All workers get equally many micro-batches, as their collectives must pair up:
+        most `micro_batch_size` sequences; without it, as many as fit in `micro_batch_tokens`, one
+        at least. All workers get equally many micro-batches, as their collectives must pair up:
         some may be empty.
         """
         loads = self._shared_evenly(self.rows(step), num_workers)
-        batches = [self._pack(load, micro_batch_size, packed) for load in loads]
+        batches = [self._pack(load, settings, packed) for load in loads]
         most = max(len(worker) for worker in batches)
         return [worker + [[]] * (most - len(worker)) for worker in batches]
 
@@ -98,7 +97,7 @@ class StepPlan:
         return loads
 
     def _pack(
-        self, rows: list[int], micro_batch_size: int | None, packed: bool
+        self, rows: list[int], settings: TrainSettings, packed: bool
     ) -> list[list[list[int]]]:
         """`rows` as micro-batches of sequences, the longest first."""
         if not rows:
@@ -115,10 +114,11 @@ class StepPlan:
         counts = range(most, most // 2, -apart) if packed else [len(rows)]
         ways = [self._shared_evenly(rows, count) for count in counts]
         batches: list[list[list[int]]] = []
+        most_tokens = settings.micro_batch_tokens or MICRO_BATCH_TOKENS["gpu"]
         least = min(ways, key=padded)
         for sequence in sorted(least, key=tokens, reverse=True):
-            limit = micro_batch_size or max(
-                1, AUTO_MICRO_BATCH_TOKENS // tokens(batches[-1][0] if batches else sequence)
+            limit = settings.micro_batch_size or max(
+                1, most_tokens // tokens(batches[-1][0] if batches else sequence)
             )
             if batches and len(batches[-1]) < limit:
                 batches[-1].append(sequence)

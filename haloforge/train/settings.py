@@ -7,10 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from haloforge.errors import InputError
 from haloforge.train.deepspeed_config import settings_from
 
+MICRO_BATCH_TOKENS = {"gpu": 4096, "cpu": 1024}
 # What no weight depends on, but for how sums are rounded.
 NOT_LEARNED = {
     "workers",
     "micro_batch_size",
+    "micro_batch_tokens",
     "gradient_checkpointing",
     "cpu_offload",
     "deepspeed",
@@ -39,7 +41,8 @@ class TrainSettings(BaseModel):
     `batch_size` is global: examples per optimizer step, over all workers. `max_length` is in
     tokens, prompt and answer together. `dtype` bf16 is computed as fp32 on a CPU that has no
     instructions for it (model/precision.py). Examples are packed end to end into sequences;
-    `micro_batch_size` is in those, and None takes as many at once as fit in 4,096 tokens.
+    `micro_batch_size` is in those, and None takes as many at once as fit in `micro_batch_tokens`,
+    of which None is 4,096 on a GPU and 1,024 on a CPU: more are slower there, and take memory.
 
     `zero_stage` is DeepSpeed's (Rajbhandari et al. 2020): what the workers share out among them.
     `cpu_offload` keeps the optimizer, and at stage 3 the weights, in the host's memory,
@@ -60,6 +63,7 @@ class TrainSettings(BaseModel):
     epochs: float = Field(3, gt=0, allow_inf_nan=False)
     batch_size: int = Field(8, ge=1)
     micro_batch_size: int | None = Field(None, ge=1)
+    micro_batch_tokens: int | None = Field(None, ge=1)
     learning_rate: float = Field(2e-4, gt=0, allow_inf_nan=False)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: float = Field(0.03, ge=0, le=1)
@@ -89,6 +93,11 @@ class TrainSettings(BaseModel):
         own = {"epochs": epochs, "learning_rate": learning_rate}
         given = {name: value for name, value in own.items() if value is not None}
         return TrainSettings.model_validate({**self.model_dump(), **given})
+
+    def on(self, gpu: bool) -> "TrainSettings":
+        """These settings with the tokens of a micro-batch that the device is best at."""
+        best = MICRO_BATCH_TOKENS["gpu" if gpu else "cpu"]
+        return self.model_copy(update={"micro_batch_tokens": self.micro_batch_tokens or best})
 
     @model_validator(mode="before")
     @classmethod

@@ -134,6 +134,7 @@ def train(
     plan = StepPlan(examples.lengths(), settings.batch_size, settings.epochs, settings.seed)
     warmup_steps(plan.num_steps, settings)  # may be refused, so before workers start
     scaling = _scaling(settings, cpus_per_worker, gpus_per_worker)
+    settings = settings.on(gpu=scaling.use_gpu)
     if not scaling.use_gpu and not cpu_has_bf16():
         settings = settings.model_copy(update={"dtype": "fp32"})
     own_config = read_deepspeed(settings.deepspeed) if settings.deepspeed else {}

@@ -9,14 +9,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from haloforge.errors import InputError
-from haloforge.train.plan import (
-    AUTO_MICRO_BATCH_TOKENS,
-    StepPlan,
-    learning_rate,
-    warmup_steps,
-)
+from haloforge.train.plan import StepPlan, learning_rate, warmup_steps
 from haloforge.train.settings import TrainSettings
 
+DEFAULT = TrainSettings()
 lengths = st.lists(st.integers(2, 3000), min_size=1, max_size=60)
 plans = st.builds(
     StepPlan,
@@ -40,12 +36,19 @@ def test_every_row_once_per_epoch_and_only_an_epochs_last_batch_is_short(plan: S
         assert sorted(rows[first : first + num_rows]) == list(range(num_rows))
 
 
-@given(plans, st.integers(1, 5), st.none() | st.integers(1, 4), st.booleans())
+limits = st.builds(
+    TrainSettings,
+    micro_batch_size=st.none() | st.integers(1, 4),
+    micro_batch_tokens=st.integers(1, 5000),
+)
+
+
+@given(plans, st.integers(1, 5), limits, st.booleans())
 def test_workers_share_a_global_batch_that_does_not_depend_on_them(
-    plan: StepPlan, num_workers: int, micro_batch_size: int | None, packed: bool
+    plan: StepPlan, num_workers: int, settings: TrainSettings, packed: bool
 ) -> None:
     for step in range(plan.num_steps):
-        shares = plan.micro_batches(step, num_workers, micro_batch_size, packed)
+        shares = plan.micro_batches(step, num_workers, settings, packed)
         assert len(shares) == num_workers
         assert len({len(share) for share in shares}) == 1
         batches = [batch for share in shares for batch in share if batch]
@@ -56,19 +59,22 @@ def test_workers_share_a_global_batch_that_does_not_depend_on_them(
             assert all(batch), "a sequence of nothing"
             longest = max(plan.lengths[row] for row in plan.rows(step))
             assert max(tokens) <= (3 * longest if packed else longest)
-            if micro_batch_size is not None:
-                assert len(batch) <= micro_batch_size
+            if settings.micro_batch_size is not None:
+                assert len(batch) <= settings.micro_batch_size
             elif len(batch) > 1:
-                assert max(tokens) * len(batch) <= AUTO_MICRO_BATCH_TOKENS
+                assert max(tokens) * len(batch) <= (settings.micro_batch_tokens or 0)
 
 
 def test_short_rows_share_a_sequence() -> None:
     plan = StepPlan([100, 60, 50, 40, 30, 20, 10], batch_size=7, epochs=1, seed=0)
-    assert plan.micro_batches(0, 1) == [[[[0, 3, 5], [1, 2, 4, 6]]]]
-    assert plan.micro_batches(0, 1, 1) == [[[[0, 3, 5]], [[1, 2, 4, 6]]]]
+    assert plan.micro_batches(0, 1, DEFAULT) == [[[[0, 3, 5], [1, 2, 4, 6]]]]
+    assert plan.micro_batches(0, 1, TrainSettings(micro_batch_size=1)) == [
+        [[[0, 3, 5]], [[1, 2, 4, 6]]]
+    ]
     alone = [[row] for row in range(7)]
-    assert plan.micro_batches(0, 1, packed=False) == [[alone]]
-    assert plan.micro_batches(0, 1, 4, packed=False) == [[alone[:4], alone[4:]]]
+    assert plan.micro_batches(0, 1, DEFAULT, packed=False) == [[alone]]
+    four = TrainSettings(micro_batch_size=4)
+    assert plan.micro_batches(0, 1, four, packed=False) == [[alone[:4], alone[4:]]]
 
 
 @pytest.mark.parametrize("batch_size", [8, 32])
@@ -77,7 +83,7 @@ def test_little_is_padding(batch_size: int) -> None:
     plan = StepPlan(lengths, batch_size, epochs=1, seed=0)
     padded = 0
     for step in range(plan.num_steps):
-        for batch in plan.micro_batches(step, 1)[0]:
+        for batch in plan.micro_batches(step, 1, DEFAULT)[0]:
             tokens = [sum(lengths[row] for row in sequence) for sequence in batch]
             padded += max(tokens) * len(batch)
     assert sum(lengths) > 0.95 * padded
@@ -90,7 +96,7 @@ def test_no_worker_carries_more_than_the_others_by_over_one_row(
     for step in range(plan.num_steps):
         tokens = [
             sum(plan.lengths[row] for batch in share for sequence in batch for row in sequence)
-            for share in plan.micro_batches(step, num_workers)
+            for share in plan.micro_batches(step, num_workers, DEFAULT)
         ]
         assert max(tokens) - min(tokens) <= max(plan.lengths[row] for row in plan.rows(step))
 
@@ -161,3 +167,12 @@ def test_rate_by_hand() -> None:
 def test_settings_refuse(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         TrainSettings.model_validate(wrong)
+
+
+def test_a_cpu_computes_fewer_tokens_at_once_and_a_setting_decides() -> None:
+    assert DEFAULT.on(gpu=False).micro_batch_tokens == 1024
+    assert DEFAULT.on(gpu=True).micro_batch_tokens == 4096
+    assert TrainSettings(micro_batch_tokens=300).on(gpu=False).micro_batch_tokens == 300
+    plan = StepPlan([500] * 8, batch_size=8, epochs=1, seed=0)
+    sizes = [len(batch) for batch in plan.micro_batches(0, 1, DEFAULT.on(gpu=False))[0]]
+    assert sizes == [2] * 4
