@@ -43,6 +43,7 @@ from haloforge.store.shards import (
 from haloforge.verify.settings import VerifySettings
 from haloforge.verify.stage import verify_stage
 from haloforge.verify.stored import StoredSamples
+from haloforge.watch import NodeWatch
 
 _RESTARTS = "engine_restarts.json"
 PASS_ROWS = 100_000
@@ -53,7 +54,7 @@ _DIED = (WorkerCrashedError, ObjectLostError, NodeDiedError, OutOfMemoryError)
 
 
 class ProcessDiedError(InfraError):
-    """A process of Ray Data's died, or its node: the stage has ended, nothing committed is lost."""
+    """A process of Ray Data's died, or a node: the stage has ended, nothing committed is lost."""
 
 
 def sample_and_judge(
@@ -74,7 +75,7 @@ def sample_and_judge(
     left to draw no engine is started. Commits that a disk has spoilt are set aside and made anew.
     `raw` judges each completion as it stands too. Raises InputError for a prompt that leaves no
     room in `rollout.max_model_len`, or another system prompt than the policy was trained with;
-    InfraError when no engine is left.
+    ResourceError where no node may verify, InfraError when no engine is left.
     """
     by_id = ray.put({problem.problem_id: problem for problem in problems})
     verify = session.settings.verify.model_copy(update={"raw": raw} if raw else {})
@@ -90,7 +91,7 @@ def sample_and_judge(
         return
     prompts = _prompts(session, policy, problems, sampling)
     asked = ray.put(replace(requests, prompts=prompts))
-    fleet = session.fleet  # may be refused, so before engines start
+    _ = session.fleet  # may be refused, so before engines start
     pool = session.engines(policy)
     tested = any(verify.tests(problem) for problem in problems)
     good = 0
@@ -107,7 +108,8 @@ def sample_and_judge(
             before = done.count
             drawn = rollout_stage(left, pool, asked, sampling)
             try:
-                for row, verdict in judged_rows(verify, fleet, drawn, by_id, title):
+                # A fleet for the nodes that are there now.
+                for row, verdict in judged_rows(verify, session.fleet, drawn, by_id, title):
                     if not done.add(row["problem_id"], row["index"]):
                         continue
                     shards.add(row, verdict)
@@ -115,7 +117,7 @@ def sample_and_judge(
                     stage.advance(1, f"{good} passed" if tested else f"{good} compile")
             except ProcessDiedError:
                 session.report.say(
-                    f"{title}: a process died; what it had under way is asked for again"
+                    f"{title}: a process or a node died; what it had under way is asked for again"
                 )
             in_vain = in_vain + 1 if done.count == before else 0
             if in_vain == _PASSES_IN_VAIN:
@@ -185,13 +187,26 @@ def judged_rows(
     """Each row of `samples` with its verdict, in the order in which `fleet` judges them.
 
     `problems` refers to a dict of problems by id. Raises InfraError, which names the stage `title`,
-    where the stage stops, and the error of ours that stopped it where it was one.
+    where the stage stops (ProcessDiedError where a process or a node died), and the error of ours
+    that stopped it where it was one.
     """
     judged = verify_stage(samples, problems, settings, fleet)
-    try:
-        yield from judged_in(judged)
-    except RayError as error:
-        raise _cause(error, title) from error
+    with NodeWatch() as watch:
+        try:
+            for row in judged_in(judged):
+                watch.came()
+                yield row
+        except RayError as error:
+            if not watch.ended:
+                raise _cause(error, title) from error
+        except Exception:  # as Ray Data's own threads may raise while they are ended
+            if not watch.ended:
+                raise
+    if watch.ended:
+        raise ProcessDiedError(
+            f"{title} stopped: a node is gone, and nothing came any more; the same command goes on "
+            "from what is committed"
+        )
 
 
 def _prompts(
