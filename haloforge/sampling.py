@@ -1,11 +1,11 @@
 """Streams problems through engines and verifiers, and commits each sample with its verdict."""
 
-import json
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import ray
 import ray.data
@@ -46,6 +46,7 @@ from haloforge.verify.stored import StoredSamples
 from haloforge.watch import NodeWatch
 
 _RESTARTS = "engine_restarts.json"
+_LOOK_S = 30.0
 PASS_ROWS = 100_000
 """Requests of one execution of a data set at most: Ray Data keeps some kilobytes about each block
 until it ends, and to start another takes some seconds."""
@@ -97,7 +98,7 @@ def sample_and_judge(
     good = 0
     with (
         ShardWriter(folder) as shards,
-        _counting_restarts(session, pool, folder, title),
+        _EngineWatch(session, pool, folder, title) as engines,
         session.report.stage(title, len(requests), "samples") as stage,
     ):
         if done.count:
@@ -115,6 +116,7 @@ def sample_and_judge(
                     shards.add(row, verdict)
                     good += verdict["outcome"] == Outcome.PASSED if tested else verdict["compiled"]
                     stage.advance(1, f"{good} passed" if tested else f"{good} compile")
+                    engines.look()
             except ProcessDiedError:
                 session.report.say(
                     f"{title}: a process or a node died; what it had under way is asked for again"
@@ -126,27 +128,53 @@ def sample_and_judge(
 
 
 def engine_restarts(folder: Path) -> int:
-    """How many engines died and were started anew while the samples in `folder` were made."""
-    path = folder / _RESTARTS
-    return int(json.loads(path.read_text())) if path.is_file() else 0
+    """How many engines died and were started anew for the samples in `folder` and in its folder
+    `eval`: while those were made, or since the stage before. A count that cannot be read is 0."""
+    return sum(map(_noted_restarts, (folder, folder / "eval")))
 
 
-@contextmanager
-def _counting_restarts(
-    session: Session, pool: EnginePool, folder: Path, title: str
-) -> Iterator[None]:
-    before = pool.restarts()
+def _noted_restarts(folder: Path) -> int:
     try:
-        yield
-    finally:
-        restarts = pool.restarts() - before
+        return int((folder / _RESTARTS).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+class _EngineWatch:
+    """Tells and keeps how often engines are started anew, from the end of the stage before on."""
+
+    def __init__(self, session: Session, pool: EnginePool, folder: Path, title: str) -> None:
+        self._report, self._pool = session.report, pool
+        self._folder, self._title = folder, title
+        self._next = 0.0
+
+    def __enter__(self) -> Self:
+        self._look()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._look()
+
+    def look(self) -> None:
+        """Looks now and then only: it takes a call for each engine."""
+        if time.monotonic() >= self._next:
+            self._look()
+            self._next = time.monotonic() + _LOOK_S
+
+    def _look(self) -> None:
+        restarts = self._pool.new_restarts()
         if restarts:
-            session.report.say(
-                f"{title}: {restarts} engines died and were started anew; what they had under way "
-                "was sent again"
+            self._report.say(
+                f"{self._title}: {restarts} engines died and were started anew; what they had "
+                "under way was sent again"
             )
-            total = engine_restarts(folder) + restarts
-            write_atomic(folder / _RESTARTS, json.dumps(total))
+            total = _noted_restarts(self._folder) + restarts
+            write_atomic(self._folder / _RESTARTS, str(total))
 
 
 def judge_again(

@@ -44,6 +44,7 @@ class EnginePool:
         self.pids: list[int] = [fact["pid"] for fact in facts]
         self.start_seconds = seconds
         self._started = list(engines)
+        self._restarts_told = 0
 
     @classmethod
     def start(
@@ -127,6 +128,12 @@ class EnginePool:
         """How often engines were started anew since the pool started: failures of ours."""
         states = (ray._private.state.actors(engine._actor_id.hex()) for engine in self._started)
         return sum(state["NumRestarts"] for state in states)
+
+    def new_restarts(self) -> int:
+        """How often since this was last asked, or since the pool started."""
+        restarts = self.restarts()
+        new, self._restarts_told = restarts - self._restarts_told, restarts
+        return new
 
     def stop(self) -> None:
         """Ends the engines and their processes."""
