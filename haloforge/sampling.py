@@ -141,7 +141,8 @@ def _noted_restarts(folder: Path) -> int:
 
 
 class _EngineWatch:
-    """Tells and keeps how often engines are started anew, from the end of the stage before on."""
+    """Tells and keeps how often engines are started anew, from the end of the stage before on, and
+    has the pool note when the first token by its policy came."""
 
     def __init__(self, session: Session, pool: EnginePool, folder: Path, title: str) -> None:
         self._report, self._pool = session.report, pool
@@ -167,6 +168,7 @@ class _EngineWatch:
             self._next = time.monotonic() + _LOOK_S
 
     def _look(self) -> None:
+        self._pool.note_first_token()
         restarts = self._pool.new_restarts()
         if restarts:
             self._report.say(

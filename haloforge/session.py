@@ -152,10 +152,8 @@ class Session:
         return self._pool
 
     def first_token_at(self, policy: Policy) -> float | None:
-        """When the first token by `policy` was written, in Unix seconds, if engines have it now."""
-        facts = self._pool.facts() if self._pool is not None else []
-        first = [each["first_token_at"] for each in facts if each["policy"] == policy.digest]
-        return min((moment for moment in first if moment is not None), default=None)
+        """When the first token by `policy` was written, in Unix seconds, if these engines did."""
+        return self._pool.first_token_at(policy) if self._pool is not None else None
 
     def rest_engines(self) -> None:
         """Where engines share GPUs with trainers, they sleep until they are next used."""

@@ -32,6 +32,10 @@ class SleepingEngine:
     async def release(self) -> None:
         self._released.set()
 
+    async def facts(self) -> dict[str, Any]:
+        """Those of an engine that has no policy."""
+        return {"policy": "", "first_token_at": None}
+
     async def generate(self, prompt: Prompt, sampling: Sampling, policy: Policy) -> dict[str, Any]:
         if prompt.token_ids[0] == HELD_BACK:
             await self._released.wait()

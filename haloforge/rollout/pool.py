@@ -19,6 +19,7 @@ from haloforge.rollout.settings import RolloutSettings
 
 # A Ray async actor runs at most this many calls at once; far above any max_num_seqs.
 _ACTOR_CONCURRENCY = 10_000
+_NOTE_S = 2.0
 
 
 class EnginePool:
@@ -45,6 +46,7 @@ class EnginePool:
         self.start_seconds = seconds
         self._started = list(engines)
         self._restarts_told = 0
+        self._first_tokens: dict[str, float] = {}
 
     @classmethod
     def start(
@@ -123,6 +125,20 @@ class EnginePool:
             with suppress(EngineLostError):
                 facts += call([answer], "an engine does not answer")
         return facts
+
+    def note_first_token(self) -> None:
+        """Keeps when the first token by the policy came, unless that is known: an engine that is
+        restarted later knows only of its own."""
+        if self.policy.digest in self._first_tokens:
+            return
+        told = [fact for fact in self.facts(_NOTE_S) if fact["policy"] == self.policy.digest]
+        came = [fact["first_token_at"] for fact in told if fact["first_token_at"] is not None]
+        if came:
+            self._first_tokens[self.policy.digest] = min(came)
+
+    def first_token_at(self, policy: Policy) -> float | None:
+        """When the first token by `policy` came, in Unix seconds, if that was noted."""
+        return self._first_tokens.get(policy.digest)
 
     def restarts(self) -> int:
         """How often engines were started anew since the pool started: failures of ours."""

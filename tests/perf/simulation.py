@@ -71,6 +71,9 @@ class ReplayEngine:
 
     async def ready(self) -> None: ...
 
+    async def facts(self) -> dict[str, Any]:
+        return {"policy": "", "first_token_at": None}
+
 
 class DelayVerifier:
     """Stands for a verifier: a completion's recorded verdict, after as long as it took."""

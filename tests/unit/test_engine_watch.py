@@ -1,5 +1,6 @@
-"""Engines that died are told and counted, whenever it was."""
+"""What is noted of engines while they are sampled from: deaths, and when the first token came."""
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import pytest
 
 from haloforge import sampling
+from haloforge.config import load_settings
 from haloforge.report.progress import Report
 from haloforge.rollout.pool import EnginePool
 from haloforge.sampling import _EngineWatch, engine_restarts
+from haloforge.session import Session
 from tests.sleeping_engine import pool_of
 
 SESSION: Any = SimpleNamespace(report=Report())
@@ -20,6 +23,7 @@ def restarts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How often the engines were restarted, as Ray says: the last number."""
     said = [0]
     monkeypatch.setattr(EnginePool, "restarts", lambda pool: said[-1])
+    monkeypatch.setattr(EnginePool, "facts", lambda pool, timeout_s: [])
     return said
 
 
@@ -55,6 +59,26 @@ def test_they_are_told_while_samples_come(
     assert engine_restarts(tmp_path) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("toy: 1 engines died and were started anew") == 2
+
+
+def test_the_first_token_stays_the_first_where_an_engine_is_restarted(
+    tmp_path: Path, restarts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: Any = None
+    pool = pool_of([engine, engine])
+    session = Session(load_settings())
+    session._pool = pool
+    first: list[float | None]
+    with _EngineWatch(SESSION, pool, tmp_path, "toy") as watch:
+        for first in ([None, None], [7.0, 5.0], [None, 7.0], [30.0, 40.0]):
+            told = [{"policy": pool.policy.digest, "first_token_at": each} for each in first]
+            told.append({"policy": "another", "first_token_at": 1.0})
+            monkeypatch.setattr(pool, "facts", lambda timeout_s, told=told: told)
+            watch.look()
+            watch._next = 0.0
+    assert session.first_token_at(pool.policy) == 5.0
+    another = dataclasses.replace(pool.policy, digest="another")
+    assert session.first_token_at(another) is None
 
 
 @pytest.mark.parametrize("spoilt", [b"", b"{", b"\xff", b"[1]", b"null"])
