@@ -1,8 +1,10 @@
 """Streams problems through engines and verifiers, and commits each sample with its verdict."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -52,6 +54,9 @@ PASS_ROWS = 100_000
 until it ends, and to start another takes some seconds."""
 _PASSES_IN_VAIN = 3
 _DIED = (WorkerCrashedError, ObjectLostError, NodeDiedError, OutOfMemoryError)
+
+JudgedRows = Iterator[tuple[dict[str, Any], dict[str, Any]]]
+"""Rows of samples with their verdicts."""
 
 
 class ProcessDiedError(InfraError):
@@ -103,27 +108,19 @@ def sample_and_judge(
     ):
         if done.count:
             stage.advance(done.count, "going on")
-        # More than one pass where there are very many, and where a process of Ray Data died.
-        in_vain = 0
-        while len(left := done.left()[:PASS_ROWS]):
-            before = done.count
-            drawn = rollout_stage(left, pool, asked, sampling)
-            try:
-                # A fleet for the nodes that are there now.
-                for row, verdict in judged_rows(verify, session.fleet, drawn, by_id, title):
-                    if not done.add(row["problem_id"], row["index"]):
-                        continue
-                    shards.add(row, verdict)
-                    good += verdict["outcome"] == Outcome.PASSED if tested else verdict["compiled"]
-                    stage.advance(1, f"{good} passed" if tested else f"{good} compile")
-                    engines.look()
-            except ProcessDiedError:
-                session.report.say(
-                    f"{title}: a process or a node died; what it had under way is asked for again"
-                )
-            in_vain = in_vain + 1 if done.count == before else 0
-            if in_vain == _PASSES_IN_VAIN:
-                raise InfraError(f"{title} stopped: {len(left)} requests brought no sample")
+
+        def drawn_and_judged() -> JudgedRows:
+            drawn = rollout_stage(done.left()[:PASS_ROWS], pool, asked, sampling)
+            return judged_rows(verify, session.fleet, drawn, by_id, title)
+
+        passes = _passes(session, title, lambda: len(requests) - done.count, drawn_and_judged)
+        for row, verdict in passes:
+            if not done.add(row["problem_id"], row["index"]):
+                continue
+            shards.add(row, verdict)
+            good += verdict["outcome"] == Outcome.PASSED if tested else verdict["compiled"]
+            stage.advance(1, f"{good} passed" if tested else f"{good} compile")
+            engines.look()
     compact(folder)
 
 
@@ -189,22 +186,57 @@ def judge_again(
     """Judges again what is committed in `folder` with a failure of ours as its verdict, and puts
     the new verdicts in the place of those. What is lost again is so until the next time.
 
-    `problems` refers to a dict of problems by id.
+    `problems` refers to a dict of problems by id. Raises ResourceError where no node may verify,
+    InfraError where the stage stops.
     """
-    ids = lost_ids(folder)
-    if not ids:
+    left = lost_ids(folder)
+    if not left:
         return
-    lost = [row.sample for row in read_judged(folder) if row.sample["sample_id"] in ids]
-    fleet = session.fleet
-    stored = StoredSamples(lambda: lost, fleet.max_actors)
     with (
         ShardWriter(folder) as shards,
-        session.report.stage(f"{title}: lost before", len(lost), "samples") as stage,
+        session.report.stage(f"{title}: lost before", len(left), "samples") as stage,
     ):
-        for row, verdict in judged_rows(verify, fleet, stored.dataset(), problems, title):
-            stored.judged()
-            shards.add(row, verdict)
-            stage.advance()
+
+        def read_and_judged() -> JudgedRows:
+            fleet = session.fleet
+            rows = partial(_stored, folder.resolve(), frozenset(islice(left, PASS_ROWS)))
+            stored = StoredSamples(rows, fleet.max_actors)
+            for judged in judged_rows(verify, fleet, stored.dataset(), problems, title):
+                stored.judged()
+                yield judged
+
+        for row, verdict in _passes(session, title, lambda: len(left), read_and_judged):
+            if row["sample_id"] in left:
+                left.remove(row["sample_id"])
+                shards.add(row, verdict)
+                stage.advance()
+
+
+def _stored(folder: Path, ids: frozenset[str]) -> Iterator[dict[str, Any]]:
+    """The committed samples of these `ids`."""
+    return (row.sample for row in read_judged(folder) if row.sample["sample_id"] in ids)
+
+
+def _passes(
+    session: Session, title: str, left: Callable[[], int], judged: Callable[[], JudgedRows]
+) -> JudgedRows:
+    """What `judged` brings, again and again until nothing is `left`: there is more than one pass
+    where there are very many rows, and where a process of Ray Data's or a node died. So `judged`
+    takes the fleet that the nodes which are there by then have room for.
+
+    Raises InfraError where passes bring nothing.
+    """
+    in_vain = 0
+    while before := left():
+        try:
+            yield from judged()
+        except ProcessDiedError:
+            session.report.say(
+                f"{title}: a process or a node died; what it had under way is asked for again"
+            )
+        in_vain = in_vain + 1 if left() == before else 0
+        if in_vain == _PASSES_IN_VAIN:
+            raise InfraError(f"{title} stopped: {before} samples are left, and none comes")
 
 
 def judged_rows(
@@ -213,7 +245,7 @@ def judged_rows(
     samples: "ray.data.Dataset",
     problems: "ray.ObjectRef[Any]",
     title: str,
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+) -> JudgedRows:
     """Each row of `samples` with its verdict, in the order in which `fleet` judges them.
 
     `problems` refers to a dict of problems by id. Raises InfraError, which names the stage `title`,
