@@ -55,7 +55,7 @@ class SftSettings(BaseModel):
 class Settings(BaseModel):
     """Everything that can be set. `model` is the base (None: chosen by what Ray sees), `language`
     the one that problems which name none are answered in, `system` the system prompt, `seed` what
-    sampling, training and resampling draw from (`train.seed` can be set apart)."""
+    training, selection and resampling draw from (`train.seed` can be set apart); engines do not."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

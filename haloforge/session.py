@@ -167,7 +167,6 @@ class Session:
             base,
             self.settings.rollout,
             end_of_turn_ids(self.tokenizer(base)),
-            self.settings.seed,
             place,
             max(self.settings.train.lora.rank, policy.lora_rank),
         )

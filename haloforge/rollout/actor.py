@@ -157,13 +157,13 @@ class EngineActor:
             return self._engine
         began = time.monotonic()
         kind = engine_kind(self._spec.settings)
-        spec, restarted = dataclasses.replace(self._spec, cores=own_cores()), _was_restarted()
-        if restarted:  # or it would draw again what the first one drew
-            spec = dataclasses.replace(spec, seed=secrets.randbits(31))
+        # A seed that was used would draw again what the engine that died had drawn, or what the run
+        # that goes on had when it was stopped.
+        spec = dataclasses.replace(self._spec, cores=own_cores(), seed=secrets.randbits(31))
         try:
             self._engine = _build(kind, spec)
         except ResourceError as error:
-            if restarted:  # what it lacks may be free the next time; Ray counts the tries
+            if _was_restarted():  # what it lacks may be free the next time; Ray counts the tries
                 _die(str(error))
             raise
         prepare()

@@ -51,13 +51,13 @@ class EngineSpec:
 
     `cores` are those that it binds its threads to on a CPU, `sleeps` says that it is to give its
     GPU's memory back at times. Adapters of ranks up to `lora_rank` are applied beside the base's
-    weights; 0 merges them into those.
+    weights; 0 merges them into those. `EngineActor` gives each start a `seed` of its own.
     """
 
     base: Base
     settings: RolloutSettings
     stop_token_ids: tuple[int, ...]
-    seed: int
+    seed: int = 0
     sleeps: bool = False
     lora_rank: int = 0
     cores: tuple[int, ...] = ()

@@ -54,7 +54,6 @@ class EnginePool:
         base: Base,
         settings: RolloutSettings,
         stop_token_ids: Sequence[int],
-        seed: int,
         placement: Placement,
         lora_rank: int = 0,
     ) -> "EnginePool":
@@ -71,9 +70,8 @@ class EnginePool:
                 base,
                 settings,
                 tuple(stop_token_ids),
-                seed + rank,
-                placement.engines_sleep,
-                lora_rank if settings.policy_swap == "lora" else 0,
+                sleeps=placement.engines_sleep,
+                lora_rank=lora_rank if settings.policy_swap == "lora" else 0,
             )
             options = actor_options(rank, settings, placement)
             engines.append(ray.remote(EngineActor).options(**options).remote(spec))

@@ -47,7 +47,7 @@ def tuned(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Policy:
 
 def start(policy: Policy, engine: str, count: int) -> EnginePool:
     settings = SETTINGS.model_copy(update={"engine": engine, "engines": count})
-    pool = EnginePool.start(policy.base, settings, [2], 0, place(Cluster(2, 0, 2), count))
+    pool = EnginePool.start(policy.base, settings, [2], place(Cluster(2, 0, 2), count))
     assert pool.set_policy(policy) > 0
     return pool
 

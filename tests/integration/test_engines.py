@@ -58,7 +58,7 @@ def policies(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list
 
 def start(policy: Policy, settings: RolloutSettings) -> EnginePool:
     placement = place(Cluster(2, 0, 2), settings.engines)
-    return EnginePool.start(policy.base, settings, [2], 0, placement, 4)
+    return EnginePool.start(policy.base, settings, [2], placement, 4)
 
 
 def complete(pool: EnginePool, policy: Policy) -> list[ray.ObjectRef]:

@@ -67,7 +67,7 @@ def actor(engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch) -> EngineActo
     monkeypatch.setattr(module, "own_cores", lambda: (0,))
     monkeypatch.setattr(module, "_was_restarted", lambda: False)
     monkeypatch.setattr(module, "_build", lambda kind, spec: engine)
-    return EngineActor(EngineSpec(BASE, RolloutSettings(), (2,), 0))
+    return EngineActor(EngineSpec(BASE, RolloutSettings(), (2,)))
 
 
 def ask(actor: EngineActor, policy: Policy) -> "asyncio.Task[dict[str, object]]":
@@ -142,8 +142,12 @@ def test_the_process_ends_with_the_engine_s_own_only(
     assert ended == [1] * dead
 
 
-def test_a_restarted_engine_draws_other_tokens(
-    actor: EngineActor, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("restarted", [False, True])
+def test_no_engine_draws_what_one_before_it_drew(
+    actor: EngineActor,
+    engine: ScriptedEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    restarted: bool,
 ) -> None:
     seeds: list[int] = []
 
@@ -153,6 +157,6 @@ def test_a_restarted_engine_draws_other_tokens(
 
     monkeypatch.setattr(module, "_build", build)
     asyncio.run(actor.ready())
-    monkeypatch.setattr(module, "_was_restarted", lambda: True)
-    asyncio.run(EngineActor(EngineSpec(BASE, RolloutSettings(), (2,), 0)).ready())
-    assert seeds[0] == 0 != seeds[1]
+    monkeypatch.setattr(module, "_was_restarted", lambda: restarted)
+    asyncio.run(EngineActor(EngineSpec(BASE, RolloutSettings(), (2,))).ready())
+    assert len(set(seeds)) == 2

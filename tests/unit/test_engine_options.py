@@ -46,7 +46,7 @@ def options(machine: Machine) -> dict[str, Any]:
     cluster, settings = machine.cluster, RolloutSettings.model_validate(machine.rollout)
     plan = place(cluster, settings.engines, settings.tensor_parallel, None, settings.placement)
     base = Base("model", "model", Path("/models/model"), "digest")
-    spec = EngineSpec(base, settings, (2,), 0, plan.engines_sleep)
+    spec = EngineSpec(base, settings, (2,), sleeps=plan.engines_sleep)
     with (
         patch("ray.cluster_resources", lambda: {"CPU": cluster.cpus, "GPU": cluster.gpus}),
         patch("haloforge.rollout.engine.cpu_has_bf16", lambda: True),
