@@ -181,8 +181,9 @@ class _Run:
         ).num_steps
         if steps < FEW_STEPS:
             found.append(
-                f"{steps} steps are too few to learn much from: raise raft.samples_per_prompt, "
-                "raft.keep_top_percent or raft.epochs, or lower train.batch_size"
+                f"{steps} steps are too few to learn much from: in the next run raise "
+                "raft.samples_per_prompt, raft.keep_top_percent or raft.epochs, or lower "
+                "train.batch_size"
             )
         return found
 

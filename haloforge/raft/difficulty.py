@@ -92,8 +92,8 @@ def plan(
     if not chosen:
         raise HaloforgeError(
             f"raft cycle {cycle}: the curriculum leaves no problem to sample: {easy} rest as too "
-            f"easy, {hard} as too hard; widen raft.curriculum_bounds, lower raft.curriculum_rest, "
-            "or bring other problems"
+            f"easy, {hard} as too hard; name another --output and widen raft.curriculum_bounds, "
+            "lower raft.curriculum_rest, or bring other problems"
         )
     return Plan(chosen, measured, len(problems) - measured, easy, hard)
 

@@ -73,10 +73,12 @@ class Selection:
     def require(self, wanted: int) -> None:
         """Raises HaloforgeError where fewer than `wanted` samples are left to train on."""
         if self.rows < wanted:
+            lower = "lower that, or " if self.rows else ""
             raise HaloforgeError(
                 f"raft cycle {self.cycle}: {self.rows} samples are good enough to learn from, "
-                f"raft.min_samples={wanted} are wanted; lower raft.reward_threshold, raise "
-                "raft.samples_per_prompt or run sft first (the samples are kept)"
+                f"raft.min_samples={wanted} are wanted; {lower}name another --output and lower "
+                "raft.reward_threshold, raise raft.samples_per_prompt or run sft first (the "
+                "samples here are kept)"
             )
 
 

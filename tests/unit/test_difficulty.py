@@ -88,7 +88,9 @@ def test_what_lies_outside_the_bounds_rests(solved: int, rests: str) -> None:
 def test_a_curriculum_that_leaves_nothing_is_refused() -> None:
     problems = [problem("a"), problem("b")]
     latest = {"a": rate("a", 1, 10), "b": rate("b", 1, 0)}
-    with pytest.raises(HaloforgeError, match=r"cycle 2: .* 1 rest as too easy, 1 as too hard"):
+    with pytest.raises(
+        HaloforgeError, match=r"1 rest as too easy, 1 as too hard; name another --output"
+    ):
         plan(problems, latest, 2, HISTORICAL)
     none_rest = RaftSettings(curriculum="historical", curriculum_rest=0)
     assert len(plan(problems, latest, 2, none_rest).problems) == 2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from haloforge.config import load_settings
-from haloforge.errors import HaloforgeError
+from haloforge.errors import HaloforgeError, InputError
 from haloforge.model.bases import Base
 from haloforge.model.policy import Policy
 from haloforge.raft.cycle import _open, _Run
@@ -65,9 +65,13 @@ def test_what_is_always_solved_rests(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_too_few_to_learn_from_stops_the_run_with_its_rates_kept(tmp_path: Path) -> None:
     run = opened(tmp_path, min_samples=3)
     write_cycle(run.output, 1, [Row("easy", 0, 1.0), Row("some", 0, 0.0)])
-    with pytest.raises(HaloforgeError, match=r"1 samples .* raft.min_samples=3 are wanted"):
+    told = r"1 samples .* raft.min_samples=3 are wanted; lower that, or name another --output and"
+    with pytest.raises(HaloforgeError, match=told):
         run.keep_best(POLICY, 1)
     assert len((run.output / "pass_rates.jsonl").read_text().splitlines()) == 2
+    with pytest.raises(InputError, match="another --output"):
+        opened(tmp_path, reward_threshold=0.3)
+    assert opened(tmp_path, min_samples=1).keep_best(POLICY, 1).rows == 1
 
 
 def test_a_cycle_with_few_steps_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
