@@ -14,12 +14,14 @@ from haloforge.data.problems import choose_problems, prompts_digest
 from haloforge.model.adapter import INFO_FILE, read_info
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.raft.difficulty import (
+    PASS_RATES,
     Plan,
     latest_rates,
     plan,
     read_history,
     record_history,
     record_rates,
+    set_torn_aside,
 )
 from haloforge.raft.health import Health, warnings
 from haloforge.raft.held_out import HeldOut
@@ -262,6 +264,11 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
             "its tests and can redefine what they assert with: rewards may be earned unsolved"
         )
     run_id = open_run(output, identity, fresh)
+    if torn := set_torn_aside(output):
+        session.report.say(
+            f"raft: {torn} pass rates in {output / PASS_RATES} cannot be read and are left out; "
+            "those problems count as not measured then"
+        )
     if history:
         record_history(output, history)
     save_settings(settings, output)

@@ -6,6 +6,7 @@ that the policy always solves, or never, teach it nothing while that is so
 """
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
@@ -17,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from haloforge.data.jsonl import first_fault, read_jsonl, write_jsonl
 from haloforge.data.problems import prompts_digest
-from haloforge.errors import HaloforgeError, InputError
+from haloforge.errors import HaloforgeError, InfraError, InputError
 from haloforge.raft.settings import RaftSettings
 from haloforge.schema import Problem
 
@@ -175,6 +176,33 @@ def record_rates(
 def record_history(run: Path, history: History) -> None:
     """Puts an earlier run's pass rates into the run's file, so that they outlive that run."""
     _rewrite(run, lambda rate: rate.cycle > 0, history.rates)
+
+
+def set_torn_aside(run: Path) -> int:
+    """Leaves what a disk has spoilt out of the run's file, of which a copy stays under a name that
+    ends in `.torn`, and returns how many lines that were. What they held was never measured then.
+
+    Raises InfraError where the file cannot be read at all.
+    """
+    path = run / PASS_RATES
+    try:
+        lines = [line for line in path.read_bytes().splitlines() if line.strip()]
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise InfraError(f"{path}: cannot be read ({error})") from error
+    rates = [rate for line in lines if (rate := _whole(line))]
+    if len(rates) < len(lines):
+        shutil.copy(path, path.with_name(f"{path.name}.torn"))
+        write_jsonl(path, map(asdict, rates))
+    return len(lines) - len(rates)
+
+
+def _whole(line: bytes) -> PassRate | None:
+    try:
+        return _PASS_RATE.validate_json(line)
+    except ValidationError:
+        return None
 
 
 def _rewrite(run: Path, kept: Callable[[PassRate], bool], rates: Iterable[PassRate]) -> None:

@@ -16,6 +16,7 @@ from haloforge.raft.difficulty import (
     read_history,
     record_history,
     record_rates,
+    set_torn_aside,
 )
 from haloforge.raft.settings import RaftSettings
 from haloforge.schema import Problem
@@ -149,6 +150,23 @@ def test_a_malformed_history_is_refused_by_line_and_field(
     assert said in str(error.value)
     with pytest.raises(InputError, match=r"none.jsonl: no such file"):
         read_history(str(tmp_path / "none.jsonl"), [problem("a")])
+
+
+@pytest.mark.parametrize("spoilt", [b"\x00" * 9, b'{"problem_id": "b", "prob', b"\xff\xfe", b"[]"])
+def test_a_line_that_a_disk_has_spoilt_is_left_out(tmp_path: Path, spoilt: bytes) -> None:
+    problems = [problem(name) for name in ("a", "b", "c")]
+    assert set_torn_aside(tmp_path) == 0
+    record_rates(tmp_path, 1, problems, [10] * 3, [1, 2, 3], "policy")
+    path = tmp_path / PASS_RATES
+    whole = path.read_bytes()
+    assert set_torn_aside(tmp_path) == 0 and path.read_bytes() == whole
+    lines = whole.splitlines()
+    path.write_bytes(b"\n".join([lines[0], spoilt, lines[2], b""]))
+    before = path.read_bytes()
+    assert set_torn_aside(tmp_path) == 1
+    assert sorted(latest_rates(tmp_path, 2)) == ["a", "c"]
+    assert (tmp_path / f"{PASS_RATES}.torn").read_bytes() == before
+    assert set_torn_aside(tmp_path) == 0
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,20 @@ def test_what_is_always_solved_rests(tmp_path: Path, capsys: pytest.CaptureFixtu
     ]
 
 
+def test_a_spoilt_pass_rate_does_not_stop_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = opened(tmp_path, curriculum="historical")
+    write_cycle(run.output, 1, [Row("easy", 0, 1.0), Row("some", 0, 1.0)])
+    run.keep_best(POLICY, 1)
+    path = run.output / "pass_rates.jsonl"
+    path.write_text(path.read_text()[:-20])
+    again = opened(tmp_path, curriculum="historical")
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"raft: 1 pass rates in {path} cannot be read and are left out" in said
+    assert [each.problem_id for each in again.plan(2).problems] == ["some"]
+
+
 def test_too_few_to_learn_from_stops_the_run_with_its_rates_kept(tmp_path: Path) -> None:
     run = opened(tmp_path, min_samples=3)
     write_cycle(run.output, 1, [Row("easy", 0, 1.0), Row("some", 0, 0.0)])
