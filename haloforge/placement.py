@@ -2,7 +2,13 @@
 
 Ray books CPUs, it does not measure them: an engine and two trainers of one CPU each wait for each
 other for ever on two cores. Here every part is booked so that all that live at the same time fit
-into what Ray has: engines stay for the whole run, beside them run either verifiers or trainers.
+into what Ray has when the run begins: engines stay for the whole run, beside them run either
+verifiers or trainers.
+
+After a node is lost they may not fit. Then verifiers are booked anew for what is left (`watch.py`),
+the run goes on without an engine that has no room, or ends if it was the last, and trainers keep
+the bookings that they had: they wait for a node with room, or are refused where Ray has too little
+in all. The same command, run again, books for the nodes that there are.
 
 On GPUs there are two ways (`rollout.placement`), neither of them tried: no GPU was at hand.
 'disaggregated': engines and trainers have GPUs of their own. 'colocated': one engine and one
@@ -63,7 +69,7 @@ class Placement:
 @dataclass(frozen=True)
 class Fleet:
     """How many verifier actors there may be, the CPUs that each books, and the custom Ray resource
-    of the nodes that they are steered to."""
+    of the only nodes that they may use."""
 
     min_actors: int
     max_actors: int
