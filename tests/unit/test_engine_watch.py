@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from haloforge import sampling
 from haloforge.config import load_settings
 from haloforge.report.progress import Report
 from haloforge.rollout.pool import EnginePool
@@ -47,9 +46,9 @@ def test_they_are_told_while_samples_come(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sampling.time, "monotonic", lambda: now[-1])
-    engine: Any = None
     now = [0.0]
+    monkeypatch.setattr("haloforge.sampling.time.monotonic", lambda: now[-1])
+    engine: Any = None
     with _EngineWatch(SESSION, pool_of([engine]), tmp_path, "toy") as watch:
         for moment, restarted, told in ((1, 0, 0), (2, 1, 0), (32, 1, 1), (33, 2, 1)):
             now.append(moment)
@@ -68,9 +67,9 @@ def test_the_first_token_stays_the_first_where_an_engine_is_restarted(
     pool = pool_of([engine, engine])
     session = Session(load_settings())
     session._pool = pool
-    first: list[float | None]
+    tokens: list[list[float | None]] = [[None, None], [7.0, 5.0], [None, 7.0], [30.0, 40.0]]
     with _EngineWatch(SESSION, pool, tmp_path, "toy") as watch:
-        for first in ([None, None], [7.0, 5.0], [None, 7.0], [30.0, 40.0]):
+        for first in tokens:
             told = [{"policy": pool.policy.digest, "first_token_at": each} for each in first]
             told.append({"policy": "another", "first_token_at": 1.0})
             monkeypatch.setattr(pool, "facts", lambda timeout_s, told=told: told)

@@ -63,9 +63,12 @@ def test_each_once_whatever_dies(
     before = list(read_judged(tmp_path / "cycle_1"))
     replaced: list[str] = []
     add = ShardWriter.add
-    monkeypatch.setattr(
-        ShardWriter, "add", lambda own, *row: (replaced.append(row[0]["sample_id"]), add(own, *row))
-    )
+
+    def noting(own: ShardWriter, sample: dict[str, Any], verdict: dict[str, Any]) -> None:
+        replaced.append(sample["sample_id"])
+        add(own, sample, verdict)
+
+    monkeypatch.setattr(ShardWriter, "add", noting)
     assert again(12) == [20, 8]
     after = list(read_judged(tmp_path / "cycle_1"))
     assert [row.sample for row in after] == [row.sample for row in before]
