@@ -94,6 +94,7 @@ def sample_and_judge(
         done.add(problem_id, index)
     if done.count == len(requests):
         session.report.say(f"{title}: all {len(requests)} samples are there already")
+        compact(folder)  # which a kill may have kept from its end
         return
     prompts = _prompts(session, policy, problems, sampling)
     asked = ray.put(replace(requests, prompts=prompts))

@@ -146,6 +146,11 @@ class _Run:
             f"samples reach a reward of {chosen.reward_threshold:g}, {counts['share_kept']:.0%} "
             f"are kept ({_list(selection.kept_outcomes)}); dropped: {_list(selection.dropped)}"
         )
+        if selection.earlier.unreadable:
+            self.session.report.say(
+                f"raft cycle {cycle}: left out is what was trained on in cycles "
+                f"{', '.join(map(str, selection.earlier.unreadable))}: it cannot be read"
+            )
         if not any(settings.verify.tests(problem) for problem in self.problems):
             self.session.report.say(
                 f"raft cycle {cycle}: correctness was not measured: no problem has tests"
