@@ -157,7 +157,7 @@ class Chaos:
             "rollout": {"engine": engine, "max_tokens": 48, "max_model_len": 256}
             | {"kv_cache_gb": 0.1, "max_num_seqs": 8},
             "verify": {"verifier": f"{folder / 'by_text.py'}:ByText", "actors": 2},
-            "train": {"epochs": 6, "batch_size": 4, "max_length": 256, "save_steps": 5},
+            "train": {"epochs": 3, "batch_size": 4, "max_length": 256, "save_steps": 5},
             "raft": {"prompts": str(source), "cycles": CYCLES, "samples_per_prompt": SAMPLES}
             | {"reward_threshold": 1.0, "keep_top_percent": 1.0, "output": str(self.run)},
         }
