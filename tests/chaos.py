@@ -235,14 +235,19 @@ class Chaos:
             (node,) = cluster.worker_nodes
             cluster.remove_node(node, allow_graceful=False)
         else:
-            find = {part: driver.pid} if part == "driver" else processes(PROCESSES[part])
-            assert wait_until(lambda: find or processes(PROCESSES[part]), 60), f"no {part} to kill"
-            victims = list((find or processes(PROCESSES[part])).values())
-            psutil.Process(draw.choice(victims)).kill()
+            wait_until(lambda: self._pids(part), 60)
+            found = self._pids(part)
+            if part == "proxy" and not found:  # all is drawn, and only judged any more
+                return Kill(part, cycle, stage, 1, 1)
+            assert found, f"no {part} to kill"
+            psutil.Process(draw.choice(found)).kill()
         done, total = self.done(cycle, stage)
         if part == "node":
             cluster.add_node(num_cpus=2)
         return Kill(part, cycle, stage, done, total)
+
+    def _pids(self, part: str) -> list[int]:
+        return [self.drivers[-1].pid] if part == "driver" else processes(PROCESSES[part])
 
     def finish(self, address: str) -> int:
         """Waits for the command and runs it again until it succeeds; how often it was run again."""
@@ -287,10 +292,10 @@ def samples(run: Path, cycle: int) -> list[dict[str, Any]]:
     return [json.loads(text)[0] for _, rows in committed(run, cycle) for text in rows]
 
 
-def processes(title: str) -> dict[int, int]:
+def processes(title: str) -> list[int]:
     """The living processes of this one's family with `title` in their command line."""
     found = living(family(psutil.Process().pid))
-    return {p.pid: p.pid for p in found if title in " ".join(p.cmdline())}
+    return [process.pid for process in found if title in " ".join(process.cmdline())]
 
 
 @contextmanager
