@@ -33,8 +33,9 @@ from tests.tiny import make_tiny_model
 
 PROBLEMS, SAMPLES, CYCLES = 40, 10, 2
 TIMEOUT_S = 900
-LATEST = 0.6
-"""The share of a stage's work after which nothing is killed any more: it would be over by then."""
+LATEST, LATEST_PROXY = 0.6, 0.2
+"""The share of a stage's work after which nothing is killed any more: it would be over by then. A
+proxy's ends when all is drawn, long before all is judged here."""
 
 # Judges by the text alone, at a pace at which there is time to kill something.
 VERIFIER = """
@@ -222,7 +223,7 @@ class Chaos:
         stages = {part: ["training"] for part in ("trainer", "progress")}
         stages["driver"] = ["sampling", "training"]
         stage = draw.choice(stages.get(part, ["sampling"]))
-        share = draw.uniform(0, LATEST)
+        share = draw.uniform(0, LATEST_PROXY if part == "proxy" else LATEST)
 
         def has_come() -> bool:
             done, total = self.done(cycle, stage)
