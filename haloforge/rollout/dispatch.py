@@ -26,7 +26,7 @@ class Dispatch(Generic[Row]):
 
     An engine that died gets nothing until its `ready` says that it can generate again. One that Ray
     restarts no more is left out. Of equally busy engines the first from `engines[first]` on gets a
-    request: dispatches that each begin elsewhere spread what they know nothing of each other about.
+    request: no dispatch knows of another's requests, so each begins with an engine of its own.
     """
 
     def __init__(
