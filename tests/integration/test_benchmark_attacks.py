@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from haloforge.benchmark.suites.humaneval import with_helpers
+from haloforge.data.suites.humaneval import with_helpers
 from haloforge.verify.limits import run_limits
 from haloforge.verify.sandbox import Sandbox
 from haloforge.verify.toolchains import box_python

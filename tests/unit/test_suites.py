@@ -13,9 +13,9 @@ import pytest
 
 from haloforge.benchmark.problems import problems_to_measure
 from haloforge.benchmark.suites import SUITES
-from haloforge.benchmark.suites.livecodebench import unpacked
 from haloforge.config import load_settings
 from haloforge.data.problems import answer_start
+from haloforge.data.suites.livecodebench import unpacked
 from haloforge.errors import InputError
 from haloforge.preflight import check_suites
 from haloforge.schema import Problem
@@ -147,10 +147,10 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path) -> None:
     pickle.loads(attack)
     assert (tmp_path / "made").is_dir()  # what a plain unpickler does with it
     (tmp_path / "made").rmdir()
-    with pytest.raises(ValueError, match=r"a pickle that asks for posix\.mkdir"):
+    with pytest.raises(ValueError, match="a pickle of more than text"):
         unpacked(_pack(attack))
     assert not (tmp_path / "made").exists()
-    with pytest.raises(ValueError, match="a pickle of list"):
+    with pytest.raises(ValueError, match=r"a pickle of more than text \(opcode EMPTY_LIST\)"):
         unpacked(_pack(pickle.dumps([1])))
     with pytest.raises(ValueError, match="neither JSON nor packed JSON"):
         unpacked("####")

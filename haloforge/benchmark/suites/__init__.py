@@ -8,7 +8,7 @@ from haloforge.benchmark.suites.loading import (
     suite_named,
     suite_of,
 )
-from haloforge.benchmark.suites.style import BASE, INSTRUCT, Style
+from haloforge.data.suites.style import BASE, INSTRUCT, Style
 
 __all__ = [
     "BASE",

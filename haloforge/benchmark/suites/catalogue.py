@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from haloforge.benchmark.suites.evalplus import humaneval_plus, mbpp_plus
-from haloforge.benchmark.suites.humaneval import humaneval
-from haloforge.benchmark.suites.livecodebench import livecodebench
-from haloforge.benchmark.suites.mbpp import mbpp
-from haloforge.benchmark.suites.multipl_e import multipl_e
-from haloforge.benchmark.suites.rows import Row
-from haloforge.benchmark.suites.style import BASE, INSTRUCT, Style
+from haloforge.data.rows import Row
+from haloforge.data.suites.evalplus import humaneval_plus, mbpp_plus
+from haloforge.data.suites.humaneval import humaneval
+from haloforge.data.suites.livecodebench import livecodebench
+from haloforge.data.suites.mbpp import mbpp
+from haloforge.data.suites.multipl_e import multipl_e
+from haloforge.data.suites.style import BASE, INSTRUCT, Style
 from haloforge.schema import Problem
 
 Adapter = Callable[[Iterable[Row], Style], Iterator[Problem]]

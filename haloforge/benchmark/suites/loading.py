@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from haloforge.benchmark.settings import BenchmarkSettings
 from haloforge.benchmark.suites.catalogue import SUITES, Suite
-from haloforge.benchmark.suites.rows import Reader, Row, find, in_package
-from haloforge.benchmark.suites.style import Style
+from haloforge.benchmark.suites.rows import Reader, find, in_package
 from haloforge.data.jsonl import first_fault
+from haloforge.data.rows import Row
+from haloforge.data.suites.style import Style
 from haloforge.errors import InputError
 from haloforge.schema import Problem
 from haloforge.store.cache import cache_folder

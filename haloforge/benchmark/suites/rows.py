@@ -6,23 +6,12 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from haloforge.data.rows import Row
 from haloforge.errors import InputError
-
-
-class Row(dict[str, Any]):
-    """A row of a data set, which knows its place; a field that is missing is an InputError."""
-
-    def __init__(self, fields: dict[str, Any], place: str) -> None:
-        super().__init__(fields)
-        self.place = place
-
-    def __missing__(self, name: str) -> Any:
-        raise InputError(f"{self.place}: field '{name}' is missing")
 
 
 def find(folders: list[Path], patterns: tuple[str, ...]) -> list[Path]:

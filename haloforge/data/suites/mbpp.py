@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from haloforge.benchmark.suites.rows import Row
-from haloforge.benchmark.suites.style import INSTRUCT, Style
+from haloforge.data.rows import Row
+from haloforge.data.suites.style import INSTRUCT, Style
 from haloforge.errors import InputError
 from haloforge.schema import Problem
 

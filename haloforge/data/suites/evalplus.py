@@ -7,9 +7,9 @@ on each input and compares what the answer gives, by the rules of EvalPlus 0.3.1
 import json
 from collections.abc import Iterable, Iterator
 
-from haloforge.benchmark.suites.humaneval import evalplus_chat
-from haloforge.benchmark.suites.rows import Row
-from haloforge.benchmark.suites.style import INSTRUCT, Style
+from haloforge.data.rows import Row
+from haloforge.data.suites.humaneval import evalplus_chat
+from haloforge.data.suites.style import INSTRUCT, Style
 from haloforge.schema import Problem
 
 END = ["<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint("]

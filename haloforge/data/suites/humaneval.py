@@ -3,8 +3,8 @@
 import ast
 from collections.abc import Iterable, Iterator
 
-from haloforge.benchmark.suites.rows import Row
-from haloforge.benchmark.suites.style import INSTRUCT, Style
+from haloforge.data.rows import Row
+from haloforge.data.suites.style import INSTRUCT, Style
 from haloforge.schema import Problem
 
 STOP = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]
