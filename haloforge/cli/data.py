@@ -34,8 +34,8 @@ def prepare_command(
     from haloforge.data.prepare import catalogue, prepare
 
     if listing:
-        for entry in catalogue():
-            click.echo("\n".join(f"{key}: {value}" for key, value in entry.items()))
+        listed = ("\n".join(f"{key}: {value}" for key, value in row.items()) for row in catalogue())
+        click.echo("\n\n".join(listed))
         return
     if dataset is None or output is None:
         raise click.UsageError("give --dataset and --output (or --list)")

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from haloforge.data.catalogue import Entry, entries
 from haloforge.data.jsonl import read_jsonl, write_jsonl
 from haloforge.data.problems import (
     DEFAULT_LANGUAGE,
     STARTER,
-    STARTER_SPLITS,
     in_language,
     read_problems,
     starter_problems,
@@ -34,18 +34,24 @@ class Prepared:
 
 def catalogue() -> list[dict[str, str]]:
     """One row a data set that `--dataset` knows by name."""
-    counts = ", ".join(f"{len(starter_problems(split))} {split}" for split in STARTER_SPLITS)
-    return [
-        {
-            "name": STARTER,
-            "origin": "bundled with haloforge",
-            "licence": "Apache-2.0",
-            "languages": "cpp, python",
-            "problems": counts,
-            "use": "sft, problems, benchmark",
-            "tests": "stdin/stdout",
-        }
-    ]
+    return [_listed(entry) for entry in entries().values()]
+
+
+def _listed(entry: Entry) -> dict[str, str]:
+    counts = ", ".join(
+        f"{split.rows if split.rows is not None else 'not counted'} {name}"
+        for name, split in entry.splits.items()
+    )
+    listed = {
+        "name": entry.name,
+        "origin": str(entry.origin),
+        "licence": entry.licence,
+        "languages": ", ".join(entry.languages),
+        "rows": f"{counts} ({entry.rows_source})" if entry.rows_source else counts,
+        "uses": ", ".join(entry.uses),
+        "tests": entry.tests or "none",
+    }
+    return listed | ({"about": entry.about} if entry.about else {})
 
 
 def prepare(

@@ -159,9 +159,14 @@ def in_language(problem: Problem, language: str | None) -> Problem:
     """`problem` with the language it is to be answered in, said at the end of its prompt."""
     if language is None or problem.language is not None or problem.prompt is None:
         return problem
-    name, fence = LANGUAGES[language]
-    prompt = f"{problem.prompt.rstrip()}\n\nAnswer with one {name} program in a ```{fence} block."
+    prompt = asked_in(problem.prompt, language)
     return problem.model_copy(update={"prompt": prompt, "language": language})
+
+
+def asked_in(prompt: str, language: str) -> str:
+    """`prompt`, with the language of its answer said at its end."""
+    name, fence = LANGUAGES[language]
+    return f"{prompt.rstrip()}\n\nAnswer with one {name} program in a ```{fence} block."
 
 
 def answer_start(problem: Problem) -> str:

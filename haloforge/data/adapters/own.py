@@ -1,0 +1,124 @@
+"""Rows of nobody's set in particular: instructions with answers, conversations, problems.
+
+These are what a user's own entry names, with a map from their fields to the user's columns.
+"""
+
+from typing import Any
+
+from haloforge.data.adapters.adapter import (
+    Adapted,
+    Adapter,
+    LanguageName,
+    LeftOut,
+    Options,
+    Shape,
+    fenced,
+    shape,
+    turns,
+)
+from haloforge.data.adapters.fields import cases, number, text, unpacked, wrong
+from haloforge.data.adapters.showing import with_names_shown
+from haloforge.data.problems import parse_problem
+from haloforge.data.rows import Row
+from haloforge.data.sft import conversation
+from haloforge.errors import InputError
+from haloforge.schema import Problem
+
+INSTRUCTION = shape("prompt answer", "system score")
+CHATS = (shape("messages"), shape("text"))
+NO_TESTS = LeftOut("the set is for SFT: it has no tests")
+
+
+class InstructionOptions(Options):
+    """`language` is that of answers which are code and nothing else, and are put into a block.
+    `at_least` leaves out rows whose `score` is lower."""
+
+    language: LanguageName | None = None
+    at_least: float | None = None
+
+
+def adapt_instruction(row: Row, options: InstructionOptions) -> Adapted:
+    """An instruction and its answer."""
+    question, answer = text(row, "prompt").strip(), text(row, "answer").strip()
+    if not question or not answer:
+        return Adapted(NO_TESTS, LeftOut("its prompt or its answer is empty"))
+    score = number(row, "score")
+    if options.at_least is not None and (score is None or score < options.at_least):
+        return Adapted(NO_TESTS, LeftOut(f"its score is below {options.at_least:g}"))
+    if options.language and "```" not in answer:
+        answer = fenced(answer, options.language)
+    system = text(row, "system")
+    head = [{"role": "system", "content": system}] if system else []
+    return Adapted(NO_TESTS, [*head, *turns(question, answer)])
+
+
+def adapt_chat(row: Row, options: Options) -> Adapted:
+    """Turns in `messages`, or ChatML in `text`."""
+    try:
+        return Adapted(NO_TESTS, conversation(row, row.place))
+    except InputError as error:
+        return Adapted(NO_TESTS, LeftOut(str(error).removeprefix(f"{row.place}: ")))
+
+
+class ProblemOptions(Options):
+    """`language` is that of problems which name none."""
+
+    language: LanguageName | None = None
+
+
+def adapt_problem(row: Row, options: ProblemOptions) -> Adapted:
+    """A problem by the fields of haloforge's own rows, and its reference as the answer.
+
+    `tests`, `reference`, `tags` and the like may be JSON as text; a test's halves may be called
+    `input` and `output`, and a reference may be code alone. A prompt that hides what its tests call
+    is given a test that shows it.
+    """
+    fields = {name: value for name, value in row.items() if value is not None}
+    for name in ("messages", "starter_code", "limits", "tags", "stop"):
+        if name in fields:
+            fields[name] = unpacked(row, name)
+    if "tests" in fields:
+        fields["tests"] = cases(row, "tests")
+    if options.language:
+        fields.setdefault("language", options.language)
+    if "reference" in fields:
+        fields["reference"] = _reference(row, fields)
+    if isinstance(fields.get("prompt"), str) and isinstance(fields.get("test_code"), str):
+        called = fields.get("entry_point")
+        try:
+            fields["prompt"] = with_names_shown(fields["prompt"], fields["test_code"], called)
+        except ValueError as error:
+            return Adapted(LeftOut(str(error)), LeftOut(str(error)))
+    problem = parse_problem(fields, row.place)
+    code = problem.reference.get(problem.language or "")
+    answer = LeftOut("it has no reference in its language")
+    return Adapted(
+        problem.model_dump(exclude_defaults=True),
+        [*problem.turns(), {"role": "assistant", "content": fenced(code, problem.language)}]
+        if code and problem.prefix is None
+        else answer,
+    )
+
+
+def _reference(row: Row, fields: dict[str, Any]) -> dict[str, str]:
+    value = row["reference"]
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        judged_in_python = "test_code" in fields and "language" not in fields
+        language = "python" if judged_in_python else fields.get("language")
+        if not language:
+            raise wrong(row, "reference", "code by language, or a 'language' beside it")
+        return {language: value}
+    found = unpacked(row, "reference")
+    if not isinstance(found, dict):
+        raise wrong(row, "reference", "code by language")
+    return {name: code for name, code in found.items() if code is not None}
+
+
+INSTRUCTIONS = Adapter(InstructionOptions, (INSTRUCTION,), adapt_instruction)
+CHAT = Adapter(Options, CHATS, adapt_chat)
+_OPTIONAL = frozenset(Problem.model_fields)
+PROBLEMS = Adapter(
+    ProblemOptions,
+    tuple(Shape(frozenset({name}), _OPTIONAL) for name in ("prompt", "messages", "prefix")),
+    adapt_problem,
+)

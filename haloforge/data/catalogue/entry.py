@@ -1,0 +1,204 @@
+"""An entry of the catalogue: what a data set is, where it is, and how its rows are read."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from haloforge.data.adapters import ADAPTERS, Adapted, LeftOut
+from haloforge.data.adapters.showing import hidden_names, names_called
+from haloforge.data.jsonl import first_fault
+from haloforge.data.problems import parse_problem
+from haloforge.data.rows import Row
+from haloforge.errors import InputError
+
+Use = Literal["sft", "problems", "benchmark"]
+Part = Literal["train", "validation", "test", "shots"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Origin(_Strict):
+    """Where the rows are: one of `hub`, `path` and `bundled`.
+
+    `hub` is a dataset's id on the Hugging Face Hub, with its `config` (subset) and the `revision`,
+    a commit in full, that is read; null reads what is newest there. `path` is a file or folder,
+    here or in object storage, or beside the entry's own file where it is relative.
+    """
+
+    hub: str | None = None
+    config: str | None = None
+    revision: str | None = Field(None, pattern="^[0-9a-f]{40}$")
+    path: str | None = None
+    bundled: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "Origin":
+        if [self.hub, self.path, self.bundled].count(None) != 2:
+            raise ValueError("give 'hub', 'path' or 'bundled', one of them")
+        if self.hub is None and (self.config or self.revision):
+            raise ValueError("'config' and 'revision' are of a 'hub'")
+        return self
+
+    def __str__(self) -> str:
+        if self.hub is None:
+            return self.path or "bundled with haloforge"
+        config = f", config {self.config}" if self.config else ""
+        at = f"revision {self.revision[:7]}" if self.revision else "revision not pinned"
+        return f"{self.hub}{config}, {at}"
+
+
+class Split(_Strict):
+    """A split of the set: what it is `used_for`, its `rows`, where somebody counted them, and the
+    `files` of the origin that hold it, as a pattern; all of them, where there is none."""
+
+    used_for: Part
+    files: str | None = None
+    rows: int | None = Field(None, ge=0)
+
+
+class Entry(_Strict):
+    """One data set.
+
+    `rows_source` says who counted the rows. `tests` is the judge that its problems come with, null
+    where they have no tests. A `test_set` is a benchmark as a whole: with it, and with splits that
+    are used for `test`, nobody trains by mistake. `about` is what one should know before using it.
+
+    `fields` maps the fields of the adapter to columns of the set, where those are called otherwise;
+    with it, columns that it does not name are not looked at.
+    """
+
+    name: str = Field(pattern="^[a-z0-9_+-]+$")
+    origin: Origin
+    splits: dict[str, Split] = Field(min_length=1)
+    rows_source: str | None = None
+    licence: str
+    languages: list[str]
+    uses: list[Use] = Field(min_length=1)
+    tests: Literal["stdio", "function", "program", "pytest"] | None = None
+    test_set: bool = False
+    about: str | None = None
+    adapter: str
+    options: dict[str, Any] = {}
+    fields: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _known_adapter(self) -> "Entry":
+        adapter = ADAPTERS.get(self.adapter)
+        if adapter is None:
+            raise ValueError(f"unknown adapter '{self.adapter}'; known: {', '.join(ADAPTERS)}")
+        try:
+            adapter.options.model_validate(self.options)
+        except ValidationError as error:
+            raise ValueError(f"options: {first_fault(error)}") from None
+        known = {name for shape in adapter.shapes for name in shape.required | shape.optional}
+        unknown = [name for name in self.fields if name not in known]
+        if unknown:
+            raise ValueError(
+                f"fields: adapter '{self.adapter}' has no field '{unknown[0]}'; "
+                f"known: {', '.join(sorted(known))}"
+            )
+        return self
+
+    @property
+    def rows(self) -> int | None:
+        """Of all splits together, where all are known."""
+        counts = [split.rows for split in self.splits.values()]
+        return sum(count for count in counts if count is not None) if None not in counts else None
+
+    def is_test_data(self, split: str | None) -> bool:
+        """Whether rows of `split` are kept from training; of a split that is not known, whether the
+        set is."""
+        used_for = self.splits[split].used_for if split in self.splits else None
+        return self.test_set or used_for == "test"
+
+    def adapt(self, row: dict[str, Any], place: str, language: str | None = None) -> Adapted:
+        """What `row` gives, in `language` where the adapter lets that be chosen.
+
+        Its problem has passed `Problem`, and its prompt shows what its tests call. Raises
+        InputError that names `place` and the field for a row that is not of the set's form.
+        """
+        adapter = ADAPTERS[self.adapter]
+        options = self._options(language)
+        mapped = self._mapped(row, place)
+        adapter.check(mapped)
+        found = adapter.adapt(mapped, options)
+        if isinstance(found.problem, LeftOut):
+            return found
+        described = {"source": self.origin.hub or self.name, "license": self.licence}
+        problem = _checked({**described, **found.problem}, place)
+        return Adapted(problem, found.conversation, found.split)
+
+    def _options(self, language: str | None) -> Any:
+        adapter = ADAPTERS[self.adapter]
+        if language is None or (
+            "language" not in adapter.options.model_fields and language in self.languages
+        ):
+            return adapter.options.model_validate(self.options)
+        try:
+            return adapter.options.model_validate({**self.options, "language": language})
+        except ValidationError:
+            known = ", ".join(self.languages)
+            raise InputError(
+                f"{self.name}: no answers in language '{language}'; known: {known}"
+            ) from None
+
+    def _mapped(self, row: dict[str, Any], place: str) -> Row:
+        if not self.fields:
+            return Row(row, place)
+        for column in self.fields.values():
+            if column not in row:
+                raise InputError(
+                    f"{place}: field '{column}' is missing; there: {', '.join(sorted(row))}"
+                )
+        return Row({name: row[column] for name, column in self.fields.items()}, place)
+
+
+def _checked(fields: dict[str, Any], place: str) -> dict[str, Any] | LeftOut:
+    """The problem, or why it is none: a fault of one row, which is counted, and stops nobody."""
+    try:
+        problem = parse_problem(fields, place)
+        if problem.judge == "function" and problem.test_code:
+            asked = " ".join(turn["content"] for turn in problem.turns()) + (problem.prefix or "")
+            hidden = hidden_names(asked, names_called(problem.test_code, problem.entry_point))
+            if hidden:
+                return LeftOut(f"its prompt hides '{hidden[0]}', which its tests call")
+    except InputError as error:
+        return LeftOut(str(error).removeprefix(f"{place}: "))
+    except ValueError as error:
+        return LeftOut(str(error))
+    return problem.model_dump(exclude_defaults=True)
+
+
+def read_entry(text: str, place: str) -> Entry:
+    """The entry in YAML `text`. Raises InputError that names `place` and the field."""
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{place}{line}: not valid YAML") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{place}: expected an entry as 'key: value', found {tree!r:.40}")
+    try:
+        return Entry.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(f"{place}: {first_fault(error)}") from None
+
+
+def read_own_entry(path: Path) -> Entry:
+    """The entry in a user's own file; a relative `origin.path` is one beside it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise InputError(f"{path}: cannot be read ({reason})") from None
+    entry = read_entry(text, str(path))
+    beside = entry.origin.path
+    if beside is None or "://" in beside:
+        return entry
+    origin = entry.origin.model_copy(update={"path": str(path.parent / beside)})
+    return entry.model_copy(update={"origin": origin})
