@@ -66,7 +66,11 @@ def adapt(row: Row, options: Options) -> Adapted:
     judged = _called(row, tests, str(name), code) if name else _printed(row)
     if isinstance(judged, LeftOut):
         return Adapted(judged, judged)
-    key = f"apps/{number(row, 'id' if 'id' in row else 'problem_id'):.0f}"
+    number_field = "id" if "id" in row else "problem_id"
+    place = number(row, number_field)
+    if place is None:
+        raise wrong(row, number_field, "a number")
+    key = f"apps/{place:.0f}"
     problem: dict[str, Any] = {
         "problem_id": key,
         "group": text(row, "url") or key,

@@ -71,7 +71,7 @@ def _solutions(row: Row) -> dict[str, str]:
         raise wrong(row, "solutions", "lists 'language' and 'solution' of one length") from None
     first: dict[str, str] = {}
     for language, solution in pairs:
-        if language in LANGUAGES:
+        if language in LANGUAGES and isinstance(solution, str):
             first.setdefault(LANGUAGES[language], unix(solution))
     return first
 

@@ -8,6 +8,9 @@ from haloforge.data.adapters.fields import Tests
 from haloforge.data.problems import asked_in
 from haloforge.schema import digest
 
+SMALLEST_MB = 64
+"""Some contests allow less, which a box with an interpreter or a big standard library needs."""
+
 
 class ContestOptions(Options):
     """`language` is the one that answers are asked for; null leaves that to who asks."""
@@ -27,7 +30,10 @@ def stdio(question: str, tests: Tests, language: str | None) -> dict[str, Any]:
 
 def distinct(tests: Tests) -> Tests:
     """Each test once, in its first place: sets repeat those of the statement among the others."""
-    return list({digest(*test.values()): test for test in reversed(tests)}.values())[::-1]
+    first: dict[str, dict[str, str]] = {}
+    for test in tests:
+        first.setdefault(digest(*test.values()), test)
+    return list(first.values())
 
 
 def limits(seconds: float | None, megabytes: float | None) -> dict[str, Any]:
@@ -36,8 +42,8 @@ def limits(seconds: float | None, megabytes: float | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if seconds is not None and seconds > 0:
         found = {"cpu_s": seconds, "wall_s": 2 * seconds + 1}
-    if megabytes is not None and megabytes >= 1:
-        found["memory_mb"] = int(megabytes)
+    if megabytes:
+        found["memory_mb"] = max(int(megabytes), SMALLEST_MB)
     return found
 
 

@@ -61,28 +61,30 @@ def cases(row: Row, name: str) -> Tests:
     """The tests of standard input in a field: a list of pairs, or two lists, as JSON text or not.
 
     The halves are called `input` and `output`, `inputs` and `outputs`, or `stdin` and `stdout`; one
-    that is a list of lines is joined. None where the field is empty or not there.
+    that is a list of lines is joined. No tests where the field is empty or not there.
     """
     held = unpacked(row, name)
     if not held:
         return []
-    pairs = _rows(held) if isinstance(held, dict) else held
     try:
+        pairs = _pairs(held) if isinstance(held, dict) else held
         return [{"stdin": _half(pair, 0), "stdout": _half(pair, 1)} for pair in pairs]
-    except (AttributeError, KeyError, TypeError):
+    except (IndexError, TypeError, ValueError):
         raise wrong(row, name, "tests, each with 'input' and 'output'") from None
 
 
 NAMES = (("input", "inputs", "stdin"), ("output", "outputs", "stdout"))
 
 
-def _rows(columns: dict[str, Any]) -> list[dict[str, Any]]:
-    found = {name: values for name, values in columns.items() if name in {*NAMES[0], *NAMES[1]}}
-    return [dict(zip(found, pair, strict=False)) for pair in zip(*found.values(), strict=False)]
+def _pairs(columns: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a struct of lists. Raises ValueError for lists that are not of one length."""
+    halves = {name: values for name, values in columns.items() if name in {*NAMES[0], *NAMES[1]}}
+    return [dict(zip(halves, pair, strict=True)) for pair in zip(*halves.values(), strict=True)]
 
 
 def _half(pair: dict[str, Any], side: int) -> str:
-    value = next(pair[name] for name in (*NAMES[side], NAMES[side][0]) if name in pair)
+    held = [pair[name] for name in NAMES[side] if name in pair]
+    value = held[0]
     lines = value if isinstance(value, list) else [value]
     if not all(isinstance(line, str) for line in lines):
         raise TypeError

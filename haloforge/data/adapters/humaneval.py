@@ -13,6 +13,7 @@ from haloforge.data.rows import Row
 from haloforge.data.suites.evalplus import humaneval_plus
 from haloforge.data.suites.humaneval import humaneval
 from haloforge.data.suites.style import INSTRUCT
+from haloforge.schema import Problem
 
 HUB = shape("task_id prompt canonical_solution test entry_point")
 RELEASE = shape(
@@ -22,19 +23,22 @@ RELEASE = shape(
 
 def adapt(row: Row, options: Options) -> Adapted:
     """The problem as EvalPlus puts it to a chat model; its prompt holds the signature."""
-    if "base_input" in row:
-        [problem] = humaneval_plus([row], INSTRUCT)
-    else:
-        try:
-            plain = Row({**row, "test": without_numpy(text(row, "test"))}, row.place)
-        except ValueError as error:
-            return Adapted(LeftOut(str(error)), LeftOut(str(error)), "test")
-        [problem] = humaneval([plain], INSTRUCT)
+    try:
+        problem = _problem(row)
+    except (SyntaxError, ValueError) as error:
+        return Adapted(LeftOut(str(error)), LeftOut(str(error)), "test")
     answer = f"{problem.answer_start}{problem.reference['python'].strip()}\n```"
     fields = problem.model_dump(exclude_defaults=True)
     return Adapted(
         {**fields, "group": problem.problem_id}, turns(problem.prompt or "", answer), "test"
     )
+
+
+def _problem(row: Row) -> Problem:
+    if "base_input" in row:
+        return next(humaneval_plus([row], INSTRUCT))
+    plain = Row({**row, "test": without_numpy(text(row, "test"))}, row.place)
+    return next(humaneval([plain], INSTRUCT))
 
 
 HUMANEVAL = Adapter(Options, (HUB, RELEASE), adapt)

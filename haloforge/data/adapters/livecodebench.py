@@ -32,7 +32,7 @@ def adapt(row: Row, options: Options) -> Adapted:
         [problem] = livecodebench([row], INSTRUCT)
     except ValidationError as error:
         return Adapted(LeftOut(first_fault(error)), NO_SOLUTIONS, "test")
-    except (InputError, ValueError, KeyError) as error:
+    except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).removeprefix(f"{row.place}: ")
         return Adapted(LeftOut(reason), NO_SOLUTIONS, "test")
     method = json.loads(row["metadata"]).get("func_name")

@@ -60,8 +60,8 @@ def adapt(row: Row, options: Options) -> Adapted:
         test_code = _test_code(row, before, asserts)
         names = names_called(test_code, None)
         entry_point = _called(asserts, names)
-    except ValueError as error:
-        return _left_out(row, str(error))
+    except (SyntaxError, ValueError) as error:
+        return Adapted(LeftOut(str(error)), LeftOut(str(error)), _split(row))
     shown = [*before, *shown_asserts(asserts, names)]
     problem: dict[str, Any] = {
         "prompt": TASK.format(text=question.strip(), tests="\n".join(shown)),
@@ -105,10 +105,6 @@ def _release(row: Row) -> Adapted:
 def _adapted(row: Row, problem: dict[str, Any], conversation: Any) -> Adapted:
     name = f"mbpp/{_task(row)}"
     return Adapted({"problem_id": name, "group": name, **problem}, conversation, _split(row))
-
-
-def _left_out(row: Row, reason: str) -> Adapted:
-    return Adapted(LeftOut(reason), LeftOut(reason), _split(row))
 
 
 def _task(row: Row) -> int:

@@ -89,17 +89,18 @@ class Entry(_Strict):
     def _known_adapter(self) -> "Entry":
         adapter = ADAPTERS.get(self.adapter)
         if adapter is None:
-            raise ValueError(f"unknown adapter '{self.adapter}'; known: {', '.join(ADAPTERS)}")
+            known = ", ".join(ADAPTERS)
+            raise ValueError(f"field 'adapter': unknown adapter '{self.adapter}'; known: {known}")
         try:
             adapter.options.model_validate(self.options)
         except ValidationError as error:
-            raise ValueError(f"options: {first_fault(error)}") from None
-        known = {name for shape in adapter.shapes for name in shape.required | shape.optional}
-        unknown = [name for name in self.fields if name not in known]
+            raise ValueError(f"field 'options', {first_fault(error)}") from None
+        names = {name for shape in adapter.shapes for name in shape.required | shape.optional}
+        unknown = [name for name in self.fields if name not in names]
         if unknown:
             raise ValueError(
-                f"fields: adapter '{self.adapter}' has no field '{unknown[0]}'; "
-                f"known: {', '.join(sorted(known))}"
+                f"field 'fields': adapter '{self.adapter}' has no field '{unknown[0]}'; "
+                f"known: {', '.join(sorted(names))}"
             )
         return self
 
@@ -125,7 +126,11 @@ class Entry(_Strict):
         options = self._options(language)
         mapped = self._mapped(row, place)
         adapter.check(mapped)
-        found = adapter.adapt(mapped, options)
+        try:
+            found = adapter.adapt(mapped, options)
+        except InputError as error:  # what one row holds, not how the set is made up
+            left_out = LeftOut(str(error).removeprefix(f"{place}: "))
+            return Adapted(left_out, left_out)
         if isinstance(found.problem, LeftOut):
             return found
         described = {"source": self.origin.hub or self.name, "license": self.licence}
