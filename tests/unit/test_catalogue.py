@@ -84,6 +84,7 @@ def test_the_list_shows_every_entry() -> None:
         ("{language: python}", "{speed: 5}", "field 'options', field 'speed': Extra inputs"),
         ("{language: python}", "{language: cobol}", "field 'language': unknown language 'cobol'"),
         ("{prompt: question", "{promt: question", "field 'fields': adapter 'problem' has no field"),
+        ("{prompt: question, ", "{", "field 'fields': it maps no column to 'prompt'"),
         ("{path: rows.jsonl}", "{path: a, hub: b/c}", "field 'origin': give 'hub', 'path' or"),
         ("{path: rows.jsonl}", "{hub: b/c, revision: main}", "field 'origin.revision': String"),
         ("{used_for: train}", "{used_for: fun}", "field 'splits.train.used_for': Input should be"),

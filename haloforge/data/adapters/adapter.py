@@ -36,6 +36,9 @@ class Shape(NamedTuple):
     required: frozenset[str]
     optional: frozenset[str] = frozenset()
 
+    def fits(self, row: Row) -> bool:
+        return self.required <= row.keys() <= self.required | self.optional
+
     def faults(self, row: Row) -> list[str]:
         """What is missing from `row`, then what it has besides, each as a sentence."""
         missing = sorted(self.required - row.keys())
@@ -76,9 +79,9 @@ class Adapter(Generic[OptionsT]):
     def check(self, row: Row) -> None:
         """Raises InputError that names the first field by which `row` differs from the shape that
         it is nearest to."""
-        faults = min((shape.faults(row) for shape in self.shapes), key=len)
-        if faults:
-            raise InputError(f"{row.place}: {faults[0]}")
+        if not any(shape.fits(row) for shape in self.shapes):
+            nearest = min((shape.faults(row) for shape in self.shapes), key=len)
+            raise InputError(f"{row.place}: {nearest[0]}")
 
 
 def shape(required: str, optional: str = "") -> Shape:

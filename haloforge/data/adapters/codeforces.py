@@ -70,7 +70,8 @@ class TestOptions(ContestOptions):
 
 def adapt_answer(row: Row, options: AnswerOptions) -> Adapted:
     """The problem with the tests that its row has, those of its statement at least, and the model's
-    answer, if that was not cut off and holds code. Nobody says that the answer is right."""
+    answer, if that was not cut off and holds code. Nobody says that the answer is right: it is the
+    problem's reference nowhere."""
     if "response" in row:
         return _sample(row, options)
     question = _statement(row)
@@ -131,6 +132,7 @@ def _statement(row: Row) -> str:
         ("", text(row, "description")),
         ("Input", text(row, "input_format")),
         ("Output", text(row, "output_format")),
+        ("Interaction", text(row, "interaction_format")),
         *(
             (f"Example {number}", f"Input:\n{test['stdin']}\n\nOutput:\n{test['stdout']}")
             for number, test in enumerate(examples, 1)
@@ -161,7 +163,6 @@ def _sample(row: Row, options: AnswerOptions) -> Adapted:
         "group": name,
         "prompt": question,
         "language": options.language,
-        "reference": {options.language: code},
         "difficulty": text(row, "difficulty"),
     }
     answer = code if "```" in code else fenced(code, options.language)

@@ -102,6 +102,11 @@ class Entry(_Strict):
                 f"field 'fields': adapter '{self.adapter}' has no field '{unknown[0]}'; "
                 f"known: {', '.join(sorted(names))}"
             )
+        lacking = min(
+            (sorted(shape.required - {*self.fields}) for shape in adapter.shapes), key=len
+        )
+        if self.fields and lacking:
+            raise ValueError(f"field 'fields': it maps no column to '{lacking[0]}'")
         return self
 
     @property
