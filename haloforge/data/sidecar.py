@@ -1,0 +1,71 @@
+"""What a written file of rows is and where it came from, in a file beside it."""
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from haloforge.data.jsonl import first_fault
+from haloforge.errors import InputError
+
+
+class Sidecar(BaseModel):
+    """Stands beside `train.jsonl` as `train.jsonl.meta.json`.
+
+    `origin` is where the rows are from, `revision` its commit on the hub, or a digest of what was
+    read. `filters` are the rules that rows went through, with what each left out in `left_out`.
+    `rows` counts those in the file, of which `sha256` is the digest; `read` counts those that were
+    looked at. `parents` are the sidecars of files that were read and had one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    made_by: str
+    origin: str
+    revision: str | None
+    licence: str | None
+    filters: dict[str, Any]
+    seed: int | None
+    read: int
+    left_out: dict[str, int]
+    rows: int
+    sha256: str
+    parents: list["Sidecar"] = []
+
+
+def sidecar_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.meta.json")
+
+
+def write_sidecar(path: Path, **fields: Any) -> Sidecar:
+    """Writes what stands beside the file `path`, which is read for its digest."""
+    sidecar = Sidecar(made_by=f"haloforge {version('haloforge')}", sha256=_sha256(path), **fields)
+    beside = sidecar_path(path)
+    partial = beside.with_name(f"{beside.name}.tmp")
+    partial.write_text(sidecar.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    partial.replace(beside)
+    return sidecar
+
+
+def read_sidecar(path: Path) -> Sidecar | None:
+    """What stands beside `path`; None where nothing does, or where the file has changed since.
+
+    Raises InputError for a sidecar that is none."""
+    beside = sidecar_path(path)
+    try:
+        found = Sidecar.model_validate(json.loads(beside.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise InputError(f"{beside}: {first_fault(error)}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{beside}: cannot be read ({error})") from None
+    return found if found.sha256 == _sha256(path) else None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

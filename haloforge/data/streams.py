@@ -1,0 +1,199 @@
+"""Files of rows as a stream of Ray Data, whatever their format and wherever they are.
+
+A row travels as JSON text with its place, so that one form fits every set, and so that each fault
+can name file and line. Rows come out in the order of their files; memory does not grow with them.
+"""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
+import ray
+from ray.data import DataContext, Dataset
+
+from haloforge.errors import InputError
+
+ROWS = pa.schema([("place", pa.string()), ("row", pa.string())])
+"""What `read_rows` streams: `row` is a JSON object, `place` is its file and line, or row number."""
+
+BLOCK_BYTES = 16 * 2**20
+_BATCH = 1000
+_Rows = Iterator[tuple[str, str]]
+
+
+def filesystem(location: str) -> tuple[pafs.FileSystem, str]:
+    """Where `location` (a path, or an address s3://, gs:// or hf://datasets/) is, and its path
+    there. Raises InputError for another kind of address."""
+    scheme, separator, _ = location.partition("://")
+    if not separator:
+        return pafs.LocalFileSystem(), str(Path(location).absolute())
+    if scheme == "hf":
+        from huggingface_hub import HfFileSystem
+
+        return pafs.PyFileSystem(pafs.FSSpecHandler(HfFileSystem())), location.removeprefix("hf://")
+    if scheme not in ("s3", "gs", "file"):
+        raise InputError(f"{location}: expected a path, or an address s3://, gs:// or hf://")
+    try:
+        found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(location)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"{location}: cannot be reached ({_first_line(error)})") from None
+    return found
+
+
+def list_files(location: str) -> list[str]:
+    """The files of rows at `location`, sorted: itself, or all below it with a known ending.
+
+    Raises InputError where there is none."""
+    system, path = filesystem(location)
+    try:
+        found = system.get_file_info(path)
+        if found.type == pafs.FileType.File:
+            return [location]
+        if found.type == pafs.FileType.NotFound:
+            raise InputError(f"{location}: no such file")
+        inside = system.get_file_info(pafs.FileSelector(path, recursive=True))
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{location}: cannot be listed ({_first_line(error)})") from None
+    names = sorted(
+        each.path.removeprefix(path).lstrip("/")
+        for each in inside
+        if each.type == pafs.FileType.File and _format(each.path) is not None
+    )
+    if not names:
+        raise InputError(f"{location}: holds no file that ends in {', '.join(_READERS)}")
+    return [f"{location.rstrip('/')}/{name}" for name in names]
+
+
+def read_rows(files: Sequence[str]) -> Dataset:
+    """The rows of `files` as ROWS, in order. Ray must be up.
+
+    A file that cannot be read raises InputError where the stream is consumed by `drain`."""
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.target_max_block_size = BLOCK_BYTES
+    names = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files))
+    return names.map_batches(_read_files, batch_size=1)
+
+
+def drain(rows: Dataset) -> Iterator[pa.Table]:
+    """The blocks of a stream, as they come. Raises the InputError that a stage met, as it was."""
+    try:
+        yield from rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+    except ray.exceptions.RayTaskError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InputError):
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        if cause is None:
+            raise
+        raise InputError(str(cause)) from None
+
+
+def _read_files(batch: dict[str, Any]) -> Iterator[pa.Table]:
+    for file in batch["file"]:
+        places: list[str] = []
+        texts: list[str] = []
+        for place, text in read_file(str(file)):
+            places.append(place)
+            texts.append(text)
+            if len(texts) == _BATCH:
+                yield pa.table({"place": places, "row": texts}, schema=ROWS)
+                places, texts = [], []
+        yield pa.table({"place": places, "row": texts}, schema=ROWS)
+
+
+def read_file(location: str) -> _Rows:
+    """Place and JSON text of each row in one file. Raises InputError for a file that cannot be
+    read, by its name; whether the text of a .jsonl line is JSON is not looked at."""
+    system, path = filesystem(location)
+    form = _format(location)
+    if form is None:
+        raise InputError(f"{location}: expected a name that ends in {', '.join(_READERS)}")
+    try:
+        if form in _SEEKING:
+            with system.open_input_file(path) as handle:
+                yield from _READERS[form](location, handle)
+        else:
+            with system.open_input_stream(path, compression=None) as handle:
+                plain = gzip.GzipFile(fileobj=handle) if location.endswith(".gz") else handle
+                yield from _READERS[form](location, plain)
+    except FileNotFoundError:
+        raise InputError(f"{location}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{location}: not UTF-8 text ({error.reason})") from None
+    except (OSError, EOFError, csv.Error, pa.ArrowException) as error:
+        raise InputError(f"{location}: cannot be read ({_first_line(error)})") from None
+
+
+def _lines(location: str, handle: Any) -> _Rows:
+    # newline="\n": other characters that Python takes for line ends stand inside of JSON text.
+    for number, line in enumerate(io.TextIOWrapper(handle, "utf-8", newline="\n"), 1):
+        if line.strip():
+            yield f"{location}, line {number}", line
+
+
+def _csv(location: str, handle: Any) -> _Rows:
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.DictReader(io.TextIOWrapper(handle, "utf-8-sig", newline=""), strict=True)
+    begins = 2
+    for row in reader:
+        place = f"{location}, line {begins}"
+        if None in row or None in row.values():
+            raise InputError(f"{place}: expected {len(reader.fieldnames or [])} columns")
+        yield place, json.dumps(row, ensure_ascii=False)
+        begins = reader.line_num + 1
+
+
+def _parquet(location: str, handle: Any) -> _Rows:
+    with pq.ParquetFile(handle) as file:
+        yield from _table_rows(location, file.iter_batches(_BATCH))
+
+
+def _arrow(location: str, handle: Any) -> _Rows:
+    """Both forms: the file, and the stream that `datasets` writes."""
+    is_file = handle.read(6) == b"ARROW1"
+    handle.seek(0)
+    reader = ipc.open_file(handle) if is_file else ipc.open_stream(handle)
+    with reader:
+        batches = (
+            (reader.get_batch(place) for place in range(reader.num_record_batches))
+            if is_file
+            else reader
+        )
+        yield from _table_rows(location, batches)
+
+
+def _table_rows(location: str, batches: Iterable[pa.RecordBatch]) -> _Rows:
+    number = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, _BATCH):
+            for row in batch.slice(start, _BATCH).to_pylist():
+                number += 1
+                yield f"{location}, row {number}", json.dumps(row, ensure_ascii=False, default=str)
+
+
+_READERS: dict[str, Callable[[str, Any], _Rows]] = {
+    ".jsonl": _lines,
+    ".json": _lines,
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".arrow": _arrow,
+}
+_SEEKING = (".parquet", ".arrow")
+
+
+def _format(name: str) -> str | None:
+    """The known ending of a name, .gz aside; a file on the hub may have one of its own."""
+    plain = name.removesuffix(".gz")
+    return next((ending for ending in _READERS if plain.endswith(ending)), None)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
