@@ -1,9 +1,14 @@
 """`halo-forge data`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from haloforge.cli.options import settings_of, shared_options
+
+if TYPE_CHECKING:
+    from haloforge.data.prepare import Prepared
 
 
 @click.group("data")
@@ -11,9 +16,21 @@ def data_group() -> None:
     """Rows that train, and problems to solve."""
 
 
+def field_map(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """`field=column`, repeated, as a mapping."""
+    pairs = [value.partition("=") for value in values]
+    for value, (name, _, column) in zip(values, pairs, strict=True):
+        if not name or not column:
+            raise click.BadParameter(f"expected field=column, found {value!r}")
+    return {name: column for name, _, column in pairs}
+
+
 @data_group.command("prepare")
 @click.option("--list", "listing", is_flag=True, help="Show the known data sets.")
-@click.option("--dataset", help="A name from --list, or a JSONL file of your own.")
+@click.option("--dataset", help="A name from --list, rows of your own, or an entry in YAML.")
+@click.option("--from", "copy", help="A copy of the named set: file, folder, s3:// or gs://.")
 @click.option("--output", type=click.Path(path_type=Path), help="JSONL to write.")
 @click.option(
     "--for",
@@ -21,17 +38,44 @@ def data_group() -> None:
     type=click.Choice(["sft", "problems"]),
     help="Rows that train, or problems.  [default: what the data set is]",
 )
+@click.option(
+    "--map",
+    "fields",
+    multiple=True,
+    metavar="FIELD=COLUMN",
+    callback=field_map,
+    help="A column of your own rows, such as prompt=question.",
+)
 @click.option("--language", help="c, cpp or python, for problems that name none.")
+@click.option("--model", "model", help="Render 'text' by this model's chat template, not ChatML.")
 @click.option(
     "--test-fraction", default=0.1, show_default=True, type=click.FloatRange(0, 1, max_open=True)
 )
 @click.option("--seed", default=0, show_default=True)
-@click.option("--no-test", is_flag=True, help="Hold nothing out.")
+@click.option("--no-test", "keep_all", is_flag=True, help="Hold nothing out.")
+@click.option("--allow-test-data", is_flag=True, help="Take rows of a test set.")
+@shared_options
 def prepare_command(
-    listing: bool, dataset: str | None, output: Path | None, no_test: bool, **options: Any
+    listing: bool,
+    dataset: str | None,
+    copy: str | None,
+    output: Path | None,
+    fields: dict[str, str],
+    allow_test_data: bool,
+    model: str | None,
+    config: Path | None,
+    assignments: tuple[str, ...],
+    address: str | None,
+    fresh: bool,
+    **choices: Any,
 ) -> None:
-    """Writes a data set to OUTPUT and held-out problems to test.jsonl beside it."""
-    from haloforge.data.prepare import catalogue, prepare
+    """Writes a data set to OUTPUT and held-out problems to test.jsonl beside it.
+
+    What was read, and what was left out and why, stands in OUTPUT.meta.json.
+    """
+    from haloforge.data.prepare import catalogue, plan, prepare
+    from haloforge.data.sources import find_source
+    from haloforge.report.progress import Report
 
     if listing:
         listed = ("\n".join(f"{key}: {value}" for key, value in row.items()) for row in catalogue())
@@ -39,8 +83,35 @@ def prepare_command(
         return
     if dataset is None or output is None:
         raise click.UsageError("give --dataset and --output (or --list)")
-    done = prepare(dataset, output, keep_all=no_test, **options)
+    settings = settings_of(config, assignments, address)
+    source = find_source(dataset, copy, fields, allow_test_data)
+    planned = plan(source, output, template=_template(model), **choices)
+    if source.bundled:
+        done = prepare(planned, Report())
+    else:
+        from haloforge.session import Session
+
+        with Session(settings) as session:
+            done = prepare(planned, session.report)
+    _tell(done)
+
+
+def _template(model: str | None) -> str | None:
+    """The folder of the model's tokenizer, where that has a chat template."""
+    if model is None:
+        return None
+    from transformers import AutoTokenizer
+
+    from haloforge.model.policy import resolve_policy
+
+    folder = str(resolve_policy(model).base.path)
+    return folder if AutoTokenizer.from_pretrained(folder).chat_template else None
+
+
+def _tell(done: "Prepared") -> None:
     what = "conversations" if done.purpose == "sft" else "problems"
-    click.echo(f"{done.output}: {done.rows} {what}")
+    click.echo(f"{done.output}: {done.rows} {what} of {done.read} rows")
+    for reason, count in done.left_out.items():
+        click.echo(f"  {count} not there: {reason}")
     if done.test_output:
         click.echo(f"{done.test_output}: {done.test_rows} problems held out")

@@ -1,35 +1,77 @@
-"""`data prepare`: a data set as rows that train or problems to solve, with a part held out."""
+"""`data prepare`: a data set as rows that train or problems to solve, with a part held out.
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+Two passes. The first streams all rows, made into lines, to a scratch file and keeps four digests of
+each; by those it is decided what is held out, and the second writes that and the rest. So memory
+holds 32 bytes a row, and the scratch file, compressed, is as long as the data.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.ipc as ipc
 
 from haloforge.data.catalogue import Entry, entries
-from haloforge.data.jsonl import read_jsonl, write_jsonl
-from haloforge.data.problems import (
-    DEFAULT_LANGUAGE,
-    STARTER,
-    in_language,
-    read_problems,
-    starter_problems,
-)
-from haloforge.data.sft import conversation, reference_conversations, to_chatml
+from haloforge.data.held_out import Digests, Mask, firsts, held_out
+from haloforge.data.jsonl import write_lines
+from haloforge.data.lines import LINES, Purpose, Writing, write
+from haloforge.data.problems import DEFAULT_LANGUAGE, LANGUAGES, is_answered, starter_problems
+from haloforge.data.sidecar import write_sidecar
+from haloforge.data.sources import Source
+from haloforge.data.streams import ROWS, drain, read_file, read_rows
 from haloforge.errors import InputError
-from haloforge.schema import Problem, digest
+from haloforge.report.progress import Report
 
-Purpose = Literal["sft", "problems"]
+TEST_FILE = "test.jsonl"
+REPEATS = "its prompt is an earlier row's"
+SAME_NAME = "its id is that of another prompt"
+IN_TEST = "its prompt or group is in the set's own test split"
+HELD_OUT = "held out, for {file}"
+OTHER = "other reasons"
+_REASONS = 50
+_TOLD = 1000
+_SCRATCH = ("row", "problem")
+_DIGESTS = ("prompt", "group", "name")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to write of a source, and where. `output` must not be the held-out file's name."""
+
+    source: Source
+    output: Path
+    purpose: Purpose
+    language: str | None = None
+    template: str | None = None
+    test_fraction: float = 0.1
+    seed: int = 0
+    keep_all: bool = False
+
+    @property
+    def test_output(self) -> Path:
+        return self.output.with_name(TEST_FILE)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was written: rows and file of the training part, and of the held-out part if any."""
+    """What was written: rows and file of the training part, and of the held-out part if any; and
+    how many of the rows `read` were left out of the first, by reason."""
 
     purpose: Purpose
     output: Path
     rows: int
     test_output: Path | None
     test_rows: int
+    read: int
+    left_out: dict[str, int]
 
 
 def catalogue() -> list[dict[str, str]]:
@@ -54,82 +96,250 @@ def _listed(entry: Entry) -> dict[str, str]:
     return listed | ({"about": entry.about} if entry.about else {})
 
 
-def prepare(
-    dataset: str,
+def plan(
+    source: Source,
     output: Path,
     purpose: Purpose | None = None,
     language: str | None = None,
-    test_fraction: float = 0.1,
-    seed: int = 0,
-    keep_all: bool = False,
-) -> Prepared:
-    """Writes `dataset` (`starter` or a JSONL file) to `output`, and `test.jsonl` beside it.
-
-    `purpose` 'sft' writes ChatML rows, 'problems' writes problems; None takes what the rows are.
-    Held out is `test_fraction` of a file's groups (of its problems, where there is no group), drawn
-    by `seed`, and the test split of the starter set; `keep_all` holds out none. Raises InputError.
-    """
-    if dataset == STARTER and not Path(dataset).exists():
-        purpose = purpose or "sft"
+    **choices: Any,
+) -> Plan:
+    """The plan for `source`, with what is not said decided: the purpose by the set's entry, by the
+    fields that are mapped, or by the first row of a file of one's own; the language of the bundled
+    set. Raises InputError for a purpose that the set cannot serve."""
+    if language is not None and language not in LANGUAGES:
+        raise InputError(f"unknown language '{language}'; known: {', '.join(LANGUAGES)}")
+    if source.bundled:
         language = language or DEFAULT_LANGUAGE
-        train = [in_language(p, language) for p in starter_problems("train")]
-        test = [in_language(p, language) for p in starter_problems("test")]
-        rows = _rows(train, purpose, language)
-    else:
-        path = Path(dataset)
-        answered = all("text" in row or _has_answer(row) for _, row in read_jsonl(path))
-        purpose = purpose or ("sft" if answered else "problems")
-        problems = read_problems(dataset, language)
-        held_out = set() if keep_all else _held_out(problems, test_fraction, seed)
-        train = [p for p in problems if p.problem_id not in held_out]
-        test = [p for p in problems if p.problem_id in held_out]
-        if purpose == "sft" and answered:
-            prompts = {str(p.turns()) for p in train}
-            rows = [
-                row
-                for number, row in read_jsonl(path)
-                if str(conversation(row, f"{path}, line {number}")[:-1]) in prompts
-            ]
-        else:
-            rows = _rows(train, purpose, language or DEFAULT_LANGUAGE)
-    if not rows:
-        raise InputError(f"{dataset}: nothing is left to train on; lower --test-fraction")
-    written = write_jsonl(output, rows)
-    if keep_all or not test:
-        return Prepared(purpose, output, written, None, 0)
-    test_output = output.with_name("test.jsonl")
-    if test_output == output:
+    uses = source.entry.uses if source.entry is not None else ["sft", "problems"]
+    if purpose is None:
+        first = uses[0] if source.entry is not None else _purpose_of(source.files[0])
+        purpose = "sft" if first == "sft" else "problems"
+    elif purpose not in uses and uses != ["benchmark"]:
+        raise InputError(f"{source.label}: --for {purpose}: the set serves {', '.join(uses)} only")
+    planned = Plan(source, output, purpose, language, **choices)
+    if output == planned.test_output and not planned.keep_all:
         raise InputError(f"{output}: the held-out part would replace it; choose another name")
-    return Prepared(
-        purpose, output, written, test_output, write_jsonl(test_output, map(_row, test))
-    )
+    return planned
 
 
-def _has_answer(row: dict[str, Any]) -> bool:
-    messages = row.get("messages")
-    return bool(messages) and isinstance(messages, list) and messages[-1].get("role") == "assistant"
+def _purpose_of(file: str) -> Purpose:
+    """What the first row of a file is."""
+    for _, text in read_file(file):
+        try:
+            row = json.loads(text)
+        except ValueError:
+            break  # told, with its place, where rows are read
+        if isinstance(row, dict):
+            answered = "text" in row or "answer" in row or is_answered(row.get("messages"))
+            return "sft" if answered else "problems"
+        break
+    return "problems"
 
 
-def _rows(problems: list[Problem], purpose: Purpose, language: str) -> list[dict[str, Any]]:
-    if purpose == "problems":
-        return [_row(problem) for problem in problems]
-    rows = [{"text": to_chatml(turns)} for turns in reference_conversations(problems, language)]
-    if not rows:
-        raise InputError(
-            f"no problem has a reference in {language}, so there are no answers to learn"
+def prepare(plan: Plan, report: Report) -> Prepared:
+    """Writes `plan.output`, and `test.jsonl` beside it, each with its sidecar.
+
+    Ray must be up, but for a bundled set. Held out is the source's own test split where it has one,
+    else `test_fraction` of the problems, drawn by `seed`, with all rows of a prompt or of a group
+    together. Of problems each prompt is written once. Raises InputError where nothing is left.
+    """
+    plan.output.parent.mkdir(parents=True, exist_ok=True)
+    scratch = plan.output.with_name(f"{plan.output.name}.{os.getpid()}.scratch.tmp")
+    try:
+        with report.stage("data: reading", plan.source.rows, "rows") as stage:
+            pool = _first_pass(plan, scratch, stage.advance)
+        trained, tested = _parts(plan, pool, scratch)
+        if not trained.any():
+            raise InputError(_nothing(plan, pool))
+        with report.stage("data: writing", int(trained.sum() + tested.sum()), "rows") as stage:
+            return _second_pass(plan, pool, scratch, trained, tested, stage.advance)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@dataclass
+class _Pool:
+    """What the first pass keeps: digests of the rows in the scratch file, those of the source's own
+    test split last, and counts."""
+
+    digests: dict[str, list[Digests]] = field(default_factory=lambda: {n: [] for n in _DIGESTS})
+    read: int = 0
+    kept: int = 0
+    tests_read: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    left_out_of_test: Counter[str] = field(default_factory=Counter)
+    seen: Any = field(default_factory=hashlib.sha256)
+
+    def column(self, name: str) -> Digests:
+        parts = self.digests[name]
+        return np.concatenate(parts) if parts else np.empty(0, np.uint64)
+
+
+def _first_pass(plan: Plan, scratch: Path, told: Any) -> _Pool:
+    pool = _Pool()
+    schema = pa.schema([LINES.field(name) for name in _SCRATCH])
+    packed = ipc.IpcWriteOptions(compression="lz4")
+    with pa.OSFile(str(scratch), "wb") as sink, ipc.new_stream(sink, schema, options=packed) as out:
+        for table in _tables(plan, tests=False):
+            told(table.num_rows)
+            pool.read += table.num_rows
+            pool.seen.update(table["read"].to_numpy().tobytes())
+            pool.kept += _keep(table, pool, pool.left_out, out)
+        if not plan.keep_all:
+            for table in _tables(plan, tests=True):
+                told(table.num_rows)
+                pool.tests_read += table.num_rows
+                _keep(table, pool, pool.left_out_of_test, out)
+    return pool
+
+
+def _tables(plan: Plan, tests: bool) -> Iterator[pa.Table]:
+    """LINES of the rows to train on, or of the source's own tests."""
+    source = plan.source
+    purpose: Purpose = "problems" if tests else plan.purpose
+    writing = Writing(source, purpose, plan.language, plan.template)
+    if source.bundled:
+        split = "test" if tests else "train"
+        rows = [
+            {"place": f"{split}, {problem.problem_id}", "row": problem.model_dump_json()}
+            for problem in starter_problems(split)
+        ]
+        yield write(pa.Table.from_pylist(rows, schema=ROWS), writing)
+    elif files := source.test_files if tests else source.files:
+        lines = read_rows(files).map_batches(
+            write,
+            fn_kwargs={"writing": writing},
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
         )
-    return rows
+        yield from drain(lines)
 
 
-def _row(problem: Problem) -> dict[str, Any]:
-    return problem.model_dump(exclude_defaults=True)
+def _keep(table: pa.Table, pool: _Pool, left_out: Counter[str], out: Any) -> int:
+    """Writes the lines of `table` to `out`, and returns how many."""
+    faults = table.filter(pc.is_valid(table["fault"]))
+    stopping = faults.filter(faults["stops"])
+    begins = not pool.kept and not left_out
+    if stopping.num_rows or (begins and 0 < faults.num_rows == table.num_rows):
+        raise InputError((stopping if stopping.num_rows else faults)["fault"][0].as_py())
+    counts = pc.value_counts(table["left_out"].combine_chunks().drop_null()).to_pylist()
+    for each in counts:
+        reason = str(each["values"]).partition(", found ")[0]
+        known = reason in left_out or len(left_out) < _REASONS
+        left_out[reason if known else OTHER] += each["counts"]
+    lines = table.filter(pc.is_valid(table["row"]))
+    for name in _DIGESTS:
+        pool.digests[name].append(lines[name].to_numpy().astype(np.uint64))
+    out.write_table(lines.select(_SCRATCH))
+    return int(lines.num_rows)
 
 
-def _held_out(problems: Iterable[Problem], fraction: float, seed: int) -> set[str]:
-    """Ids of the problems in the held-out groups; variants of one problem stay together."""
-    groups: dict[str, list[str]] = {}
-    for problem in problems:
-        groups.setdefault(problem.group or problem.problem_id, []).append(problem.problem_id)
-    order = sorted(groups, key=lambda group: digest(seed, group))
-    chosen = order[: round(fraction * len(order))]
-    return {problem_id for group in chosen for problem_id in groups[group]}
+def _parts(plan: Plan, pool: _Pool, scratch: Path) -> tuple[Mask, Mask]:
+    """Which rows of the scratch file are written to train on, and which to test by."""
+    prompts, groups, names = (pool.column(name) for name in _DIGESTS)
+    own = np.arange(len(prompts)) >= pool.kept
+    if plan.keep_all:
+        tested = np.zeros(len(prompts), np.bool_)
+    elif own.any():
+        tested = own
+        apart = np.isin(prompts, prompts[own]) | np.isin(groups, groups[own])
+        pool.left_out[IN_TEST] += int((apart & ~own).sum())
+        own = apart
+    else:
+        tested = held_out(prompts, groups, plan.test_fraction, plan.seed)
+        pool.left_out[HELD_OUT.format(file=TEST_FILE)] += int(tested.sum())
+    trained = ~own & ~tested
+    if plan.purpose == "problems":
+        trained = _distinct(trained, prompts, names, pool.left_out, plan, scratch)
+    tested = _distinct(tested, prompts, names, pool.left_out_of_test, plan, scratch)
+    for counts in (pool.left_out, pool.left_out_of_test):
+        for reason in [reason for reason, count in counts.items() if not count]:
+            del counts[reason]
+    return trained, tested
+
+
+def _distinct(
+    chosen: Mask, prompts: Digests, names: Digests, left_out: Counter[str], plan: Plan, scratch: Path
+) -> Mask:
+    """Of the rows `chosen`, the first with each prompt and id. An id of two prompts is a fault of
+    somebody's own file of problems."""
+    places = np.flatnonzero(chosen)
+    once = places[firsts(prompts[places])]
+    unique = once[firsts(names[once])]
+    if len(unique) < len(once) and plan.source.strict and plan.purpose == "problems":
+        [line] = _chosen_lines(scratch, "row", np.isin(np.arange(len(chosen)), np.setdiff1d(once, unique)[:1]))
+        row = json.loads(line)
+        raise InputError(
+            f"{row['source']}: field 'problem_id': '{row['problem_id']}' is that of two prompts"
+        )
+    left_out[REPEATS] += len(places) - len(once)
+    left_out[SAME_NAME] += len(once) - len(unique)
+    mask = np.zeros(len(chosen), np.bool_)
+    mask[unique] = True
+    return mask
+
+
+def _nothing(plan: Plan, pool: _Pool) -> str:
+    where = plan.source.origin
+    if not pool.read:
+        return f"{where}: the file is empty; expected rows, such as one JSON object a line"
+    reasons = "; ".join(f"{count}: {reason}" for reason, count in pool.left_out.most_common(3))
+    return f"{where}: none of {pool.read} rows is left to train on ({reasons})"
+
+
+def _second_pass(
+    plan: Plan, pool: _Pool, scratch: Path, trained: Mask, tested: Mask, told: Any
+) -> Prepared:
+    def written(path: Path, column: str, mask: Mask, part: str, left_out: Counter[str]) -> int:
+        count = write_lines(path, _counted(_chosen_lines(scratch, column, mask), told))
+        source = plan.source
+        choices = {
+            "for": plan.purpose,
+            "part": part,
+            "language": plan.language,
+            "chat_template": plan.template,
+            "test_fraction": None if plan.keep_all or pool.tests_read else plan.test_fraction,
+            "files": [file.removeprefix(source.base) for file in source.files],
+            "allow_test_data": source.allow_test_data,
+        }
+        write_sidecar(
+            path,
+            origin=source.origin,
+            revision=source.revision or pool.seen.hexdigest(),
+            licence=source.licence,
+            filters={name: value for name, value in choices.items() if value not in (None, False)},
+            seed=plan.seed,
+            read=pool.tests_read if part == "test" and pool.tests_read else pool.read,
+            left_out=dict(sorted(left_out.items())),
+            rows=count,
+            parents=list(source.parents),
+        )
+        return count
+
+    rows = written(plan.output, "row", trained, "train", pool.left_out)
+    tests = 0
+    if tested.any():
+        tests = written(plan.test_output, "problem", tested, "test", pool.left_out_of_test)
+    left_out = dict(pool.left_out.most_common())
+    test_output = plan.test_output if tests else None
+    return Prepared(plan.purpose, plan.output, rows, test_output, tests, pool.read, left_out)
+
+
+def _chosen_lines(scratch: Path, column: str, mask: Mask) -> Iterator[str]:
+    """`column` of the scratch file's rows in `mask`; of a row that has one line only, that."""
+    start = 0
+    with pa.OSFile(str(scratch), "rb") as source, ipc.open_stream(source) as batches:
+        for batch in batches:
+            part = pa.array(mask[start : start + batch.num_rows])
+            start += batch.num_rows
+            yield from pc.coalesce(batch[column], batch["row"]).filter(part).to_pylist()
+
+
+def _counted(lines: Iterable[str], told: Any) -> Iterator[str]:
+    number = 0
+    for number, line in enumerate(lines, 1):
+        yield line
+        if number % _TOLD == 0:
+            told(_TOLD)
+    told(number % _TOLD)

@@ -226,13 +226,20 @@ def parse_problem(row: dict[str, Any], place: str) -> Problem:
         raise InputError(f"{place}: {first_fault(error)}") from None
 
 
+def is_answered(messages: Any) -> bool:
+    """Whether these are turns of which the last is an assistant's."""
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return isinstance(last, dict) and last.get("role") == "assistant"
+
+
 def _from_text(row: dict[str, Any], place: str) -> dict[str, Any]:
-    """The problem in an SFT row: its conversation without the last answer."""
+    """The problem in an SFT row: its conversation without the last answer. `messages` are taken
+    where there are some, for `text` may follow a template that is not ChatML."""
     try:
-        messages = parse_chatml(row["text"])
+        messages = row.get("messages") or parse_chatml(row["text"])
     except (TypeError, ValueError) as error:
         raise InputError(f"{place}: field 'text': {error}") from None
-    if messages[-1]["role"] == "assistant":
+    if is_answered(messages):
         messages = messages[:-1]
     rest = {key: value for key, value in row.items() if key in Problem.model_fields}
     return {**rest, "messages": messages}

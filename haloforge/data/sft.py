@@ -76,15 +76,16 @@ def _begun(row: list[Message], head: list[Message]) -> list[Message]:
 
 
 def conversation(row: dict[str, Any], place: str) -> list[Message]:
-    """The turns of one SFT row; `place` names it in the InputError for a row that has none."""
-    if "text" in row:
+    """The turns of one SFT row: its `messages`, or else its `text`, which may follow a template
+    that is not ChatML where both are there. `place` names a row that has none in the InputError."""
+    if "messages" in row:
+        messages = row["messages"]
+        _check_messages(messages, place)
+    elif "text" in row:
         try:
             messages = parse_chatml(row["text"])
         except (TypeError, ValueError) as error:
             raise InputError(f"{place}: field 'text': {error}") from None
-    elif "messages" in row:
-        messages = row["messages"]
-        _check_messages(messages, place)
     else:
         raise InputError(f"{place}: field 'text' (ChatML) or 'messages' is missing")
     if messages[-1]["role"] != "assistant":

@@ -8,7 +8,10 @@ import csv
 import gzip
 import io
 import json
+import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import pyarrow.parquet as pq
 import ray
 from ray.data import DataContext, Dataset
 
-from haloforge.errors import InputError
+from haloforge.errors import HaloforgeError, InfraError, InputError
 
 ROWS = pa.schema([("place", pa.string()), ("row", pa.string())])
 """What `read_rows` streams: `row` is a JSON object, `place` is its file and line, or row number."""
@@ -41,27 +44,46 @@ def filesystem(location: str) -> tuple[pafs.FileSystem, str]:
         return pafs.PyFileSystem(pafs.FSSpecHandler(HfFileSystem())), location.removeprefix("hf://")
     if scheme not in ("s3", "gs", "file"):
         raise InputError(f"{location}: expected a path, or an address s3://, gs:// or hf://")
-    try:
+    with reaching(location):
         found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(location)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"{location}: cannot be reached ({_first_line(error)})") from None
     return found
+
+
+@contextmanager
+def reaching(location: str) -> Iterator[None]:
+    """What fails inside is said in one line: InputError for what is not there or is not what it
+    should be, InfraError for a store or a hub that does not answer."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{location}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{location}: not UTF-8 text ({error.reason})") from None
+    except (EOFError, csv.Error, zlib.error, gzip.BadGzipFile, pa.ArrowInvalid) as error:
+        raise InputError(f"{location}: cannot be read ({_first_line(error)})") from None
+    except (OSError, pa.ArrowException, *_network_errors()) as error:
+        kind = InfraError if "://" in location else InputError
+        raise kind(f"{location}: cannot be read ({_first_line(error)})") from None
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises beside OSError, where it is in use."""
+    errors = sys.modules.get("huggingface_hub.errors")
+    return (errors.HTTPError,) if errors else ()
 
 
 def list_files(location: str) -> list[str]:
     """The files of rows at `location`, sorted: itself, or all below it with a known ending.
 
-    Raises InputError where there is none."""
+    Raises InputError where there is none, InfraError where that cannot be asked."""
     system, path = filesystem(location)
-    try:
+    with reaching(location):
         found = system.get_file_info(path)
         if found.type == pafs.FileType.File:
             return [location]
         if found.type == pafs.FileType.NotFound:
             raise InputError(f"{location}: no such file")
         inside = system.get_file_info(pafs.FileSelector(path, recursive=True))
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{location}: cannot be listed ({_first_line(error)})") from None
     names = sorted(
         each.path.removeprefix(path).lstrip("/")
         for each in inside
@@ -75,7 +97,7 @@ def list_files(location: str) -> list[str]:
 def read_rows(files: Sequence[str]) -> Dataset:
     """The rows of `files` as ROWS, in order. Ray must be up.
 
-    A file that cannot be read raises InputError where the stream is consumed by `drain`."""
+    A file that cannot be read raises where the stream is consumed by `drain`."""
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.target_max_block_size = BLOCK_BYTES
@@ -84,16 +106,19 @@ def read_rows(files: Sequence[str]) -> Dataset:
 
 
 def drain(rows: Dataset) -> Iterator[pa.Table]:
-    """The blocks of a stream, as they come. Raises the InputError that a stage met, as it was."""
+    """The blocks of a stream, as they come. Raises the HaloforgeError that a stage met."""
     try:
         yield from rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
     except ray.exceptions.RayTaskError as error:
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
+        # A RayTaskError is of its cause's class too, but its text is a traceback.
+        while cause is not None and (
+            isinstance(cause, ray.exceptions.RayError) or not isinstance(cause, HaloforgeError)
+        ):
             cause = getattr(cause, "cause", None) or cause.__cause__
         if cause is None:
             raise
-        raise InputError(str(cause)) from None
+        raise type(cause)(str(cause)) from None
 
 
 def _read_files(batch: dict[str, Any]) -> Iterator[pa.Table]:
@@ -110,13 +135,14 @@ def _read_files(batch: dict[str, Any]) -> Iterator[pa.Table]:
 
 
 def read_file(location: str) -> _Rows:
-    """Place and JSON text of each row in one file. Raises InputError for a file that cannot be
-    read, by its name; whether the text of a .jsonl line is JSON is not looked at."""
+    """Place and JSON text of each row in one file; whether the text of a .jsonl line is JSON is not
+    looked at. Raises InputError, naming the file, for one that cannot be read, and InfraError for
+    one in a store that does not answer."""
     system, path = filesystem(location)
     form = _format(location)
     if form is None:
         raise InputError(f"{location}: expected a name that ends in {', '.join(_READERS)}")
-    try:
+    with reaching(location):
         if form in _SEEKING:
             with system.open_input_file(path) as handle:
                 yield from _READERS[form](location, handle)
@@ -124,12 +150,6 @@ def read_file(location: str) -> _Rows:
             with system.open_input_stream(path, compression=None) as handle:
                 plain = gzip.GzipFile(fileobj=handle) if location.endswith(".gz") else handle
                 yield from _READERS[form](location, plain)
-    except FileNotFoundError:
-        raise InputError(f"{location}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{location}: not UTF-8 text ({error.reason})") from None
-    except (OSError, EOFError, csv.Error, pa.ArrowException) as error:
-        raise InputError(f"{location}: cannot be read ({_first_line(error)})") from None
 
 
 def _lines(location: str, handle: Any) -> _Rows:

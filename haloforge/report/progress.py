@@ -23,7 +23,7 @@ _RATE_SECONDS = 120.0
 class Stage:
     """The progress of one stage; made by `Report.stage`."""
 
-    def __init__(self, name: str, total: int, unit: str, bar: Progress | None) -> None:
+    def __init__(self, name: str, total: int | None, unit: str, bar: Progress | None) -> None:
         self._name, self._total, self._unit, self._bar = name, total, unit, bar
         self._done = 0
         self._fact = ""
@@ -46,7 +46,9 @@ class Stage:
             )
         elif now - self._told >= _PLAIN_SECONDS:
             self._told = now
-            if rate:
+            if rate and self._total is None:
+                self._line(f"{rate:.2g} {self._unit}/s")
+            elif rate and self._total is not None:
                 left = _duration((self._total - self._done) / rate)
                 self._line(f"{rate:.2g} {self._unit}/s, {left} left")
             else:
@@ -66,7 +68,8 @@ class Stage:
 
     def _line(self, text: str) -> None:
         fact = f" ({self._fact})" if self._fact else ""
-        done = f"{self._done}/{self._total} {self._unit}"
+        of = f"/{self._total}" if self._total is not None else ""
+        done = f"{self._done}{of} {self._unit}"
         print(f"{self._name}: {done}{fact}, {text}", file=sys.stderr, flush=True)
 
 
@@ -81,8 +84,9 @@ class Report:
         self._console.print(line, soft_wrap=True, markup=False)
 
     @contextmanager
-    def stage(self, name: str, total: int, unit: str) -> Iterator[Stage]:
-        """Shows stage, count, rate and time left of `total` units until the block ends."""
+    def stage(self, name: str, total: int | None, unit: str) -> Iterator[Stage]:
+        """Shows stage, count, rate and time left of `total` units, None where nobody knows how many
+        there are, until the block ends."""
         if not self._console.is_terminal:
             stage = Stage(name, total, unit, None)
             yield stage

@@ -18,14 +18,19 @@ from haloforge.data.adapters.adapter import (
 )
 from haloforge.data.adapters.fields import cases, number, text, unpacked, wrong
 from haloforge.data.adapters.showing import with_names_shown
-from haloforge.data.problems import parse_problem
+from haloforge.data.problems import (
+    DEFAULT_LANGUAGE,
+    in_language,
+    is_answered,
+    parse_problem,
+)
 from haloforge.data.rows import Row
-from haloforge.data.sft import conversation
-from haloforge.errors import InputError
-from haloforge.schema import Problem
+from haloforge.data.sft import conversation, reference_conversations
+from haloforge.schema import Message, Problem
 
 INSTRUCTION = shape("prompt answer", "system score")
 CHATS = (shape("messages"), shape("text"))
+OTHER_FIELDS = {*Problem.model_fields} - {"prompt", "messages", "prefix"}
 NO_TESTS = LeftOut("the set is for SFT: it has no tests")
 
 
@@ -54,10 +59,7 @@ def adapt_instruction(row: Row, options: InstructionOptions) -> Adapted:
 
 def adapt_chat(row: Row, options: Options) -> Adapted:
     """Turns in `messages`, or ChatML in `text`."""
-    try:
-        return Adapted(NO_TESTS, conversation(row, row.place))
-    except InputError as error:
-        return Adapted(NO_TESTS, LeftOut(str(error).removeprefix(f"{row.place}: ")))
+    return Adapted(NO_TESTS, conversation(row, row.place))
 
 
 class ProblemOptions(Options):
@@ -112,6 +114,36 @@ def _reference(row: Row, fields: dict[str, Any]) -> dict[str, str]:
     if not isinstance(found, dict):
         raise wrong(row, "reference", "code by language")
     return {name: code for name, code in found.items() if code is not None}
+
+
+def adapt_own(row: Row, language: str | None, answered: bool) -> Adapted:
+    """A row of haloforge's own form: of SFT, with a problem's fields where it has some, or a
+    problem, asked in `language` where it names none, with its reference as the answer; or an
+    instruction and its answer. What else a row of SFT holds is not looked at.
+
+    Raises InputError that names place and field; also, where rows are to be `answered`, for turns
+    that end without an answer.
+    """
+    if INSTRUCTION.fits(row):
+        return adapt_instruction(row, InstructionOptions())
+    if is_answered(row.get("messages")) or ("text" in row and answered):
+        turns = conversation(row, row.place)
+        held = {name: row[name] for name in row if name in OTHER_FIELDS}
+        named = {"language": language} if language else {}
+        problem = parse_problem({**named, **held, **asked(turns[:-1])}, row.place)
+        return Adapted(problem.model_dump(exclude_defaults=True), turns)
+    problem = in_language(parse_problem(row, row.place), language)
+    wanted = problem.language or language or DEFAULT_LANGUAGE
+    found = reference_conversations([problem], wanted) if problem.prefix is None else []
+    answer = found[0] if found else LeftOut(f"it has no reference in {wanted}")
+    return Adapted(problem.model_dump(exclude_defaults=True), answer)
+
+
+def asked(turns: list[Message]) -> dict[str, Any]:
+    """The fields of a problem that asks with these turns."""
+    if len(turns) == 1 and turns[0]["role"] == "user":
+        return {"prompt": turns[0]["content"]}
+    return {"messages": turns}
 
 
 INSTRUCTIONS = Adapter(InstructionOptions, (INSTRUCTION,), adapt_instruction)

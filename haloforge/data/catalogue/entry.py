@@ -121,11 +121,15 @@ class Entry(_Strict):
         used_for = self.splits[split].used_for if split in self.splits else None
         return self.test_set or used_for == "test"
 
-    def adapt(self, row: dict[str, Any], place: str, language: str | None = None) -> Adapted:
+    def adapt(
+        self, row: dict[str, Any], place: str, language: str | None = None, strict: bool = False
+    ) -> Adapted:
         """What `row` gives, in `language` where the adapter lets that be chosen.
 
         Its problem has passed `Problem`, and its prompt shows what its tests call. Raises
-        InputError that names `place` and the field for a row that is not of the set's form.
+        InputError that names `place` and the field for a row that is not of the set's form; where
+        `strict`, also for one that holds in a field what should not be there, which is else left
+        out.
         """
         adapter = ADAPTERS[self.adapter]
         options = self._options(language)
@@ -134,12 +138,14 @@ class Entry(_Strict):
         try:
             found = adapter.adapt(mapped, options)
         except InputError as error:  # what one row holds, not how the set is made up
+            if strict:
+                raise
             left_out = LeftOut(str(error).removeprefix(f"{place}: "))
             return Adapted(left_out, left_out)
         if isinstance(found.problem, LeftOut):
             return found
         described = {"source": self.origin.hub or self.name, "license": self.licence}
-        problem = _checked({**described, **found.problem}, place)
+        problem = _checked({**described, **found.problem}, place, strict)
         return Adapted(problem, found.conversation, found.split)
 
     def _options(self, language: str | None) -> Any:
@@ -167,8 +173,9 @@ class Entry(_Strict):
         return Row({name: row[column] for name, column in self.fields.items()}, place)
 
 
-def _checked(fields: dict[str, Any], place: str) -> dict[str, Any] | LeftOut:
-    """The problem, or why it is none: a fault of one row, which is counted, and stops nobody."""
+def _checked(fields: dict[str, Any], place: str, strict: bool) -> dict[str, Any] | LeftOut:
+    """The problem, or why it is none: a fault of one row, which is counted, and stops only those
+    who are `strict`."""
     try:
         problem = parse_problem(fields, place)
         if problem.judge == "function" and problem.test_code:
@@ -177,6 +184,8 @@ def _checked(fields: dict[str, Any], place: str) -> dict[str, Any] | LeftOut:
             if hidden:
                 return LeftOut(f"its prompt hides '{hidden[0]}', which its tests call")
     except InputError as error:
+        if strict:
+            raise
         return LeftOut(str(error).removeprefix(f"{place}: "))
     except ValueError as error:
         return LeftOut(str(error))
