@@ -5,10 +5,16 @@ from typing import Any
 
 import click
 
+from haloforge.cli.data_tools import prompts_command, show_command, split_command
+
 
 @click.group("data")
 def data_group() -> None:
     """Rows that train, and problems to solve."""
+
+
+for command in (split_command, show_command, prompts_command):
+    data_group.add_command(command)
 
 
 @data_group.command("prepare")

@@ -30,7 +30,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if not line.strip():
                     continue
                 found = True
-                yield number, _object(path, number, line)
+                yield number, parse_object(line, f"{path}, line {number}")
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 text ({error.reason})") from None
     if not found:
@@ -72,18 +72,19 @@ class JsonLines(Sequence[dict[str, Any]]):
             return [self[place] for place in range(*index.indices(len(self)))]
         with self.path.open("rb") as handle:
             handle.seek(self._starts[index])
-            return _object(self.path, self._numbers[index], handle.readline().decode())
+            return parse_object(handle.readline().decode(), self.place(index))
 
 
-def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+def parse_object(line: str, place: str) -> dict[str, Any]:
+    """The JSON object in `line`. Raises InputError that names `place` where there is none."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno})"
-        ) from None
+        raise InputError(f"{place}: not valid JSON ({error.msg} at column {error.colno})") from None
+    except RecursionError:
+        raise InputError(f"{place}: not valid JSON (nested too deeply)") from None
     if not isinstance(row, dict):
-        raise InputError(f"{path}, line {number}: expected a JSON object, found {line[:40]!r}")
+        raise InputError(f"{place}: expected a JSON object, found {line[:40]!r}")
     return row
 
 

@@ -84,7 +84,7 @@ def conversation(row: dict[str, Any], place: str) -> list[Message]:
             raise InputError(f"{place}: field 'text': {error}") from None
     elif "messages" in row:
         messages = row["messages"]
-        _check_messages(messages, place)
+        check_messages(messages, place)
     else:
         raise InputError(f"{place}: field 'text' (ChatML) or 'messages' is missing")
     if messages[-1]["role"] != "assistant":
@@ -92,7 +92,8 @@ def conversation(row: dict[str, Any], place: str) -> list[Message]:
     return messages
 
 
-def _check_messages(messages: Any, place: str) -> None:
+def check_messages(messages: Any, place: str) -> None:
+    """Raises InputError that names `place` where `messages` are no turns of a conversation."""
     if not isinstance(messages, list) or not messages:
         raise InputError(f"{place}: field 'messages': expected a list of turns")
     for number, turn in enumerate(messages, 1):
