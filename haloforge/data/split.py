@@ -88,8 +88,8 @@ def split(
     for number, name in enumerate(shares):
         if not (target == number).any():
             raise InputError(
-                f"{source}: part '{name}' would be empty: the rows are of "
-                f"{len(np.unique(same))} groups that stay together; give it a greater share"
+                f"{source}: part '{name}' would be empty: rows that stay together leave "
+                f"{len(np.unique(same))} to share out; give it a greater share, or fewer --parts"
             )
     told = with_progress(drain(read_rows(files)), files, "writing parts", report)
     write_rows(told, target, outputs, source)

@@ -28,7 +28,9 @@ LEVELS = ("easy", "hard", None)
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[str]:
     """One Ray for all commands of this file, which join it."""
-    context = ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20)
+    context = ray.init(
+        "local", num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20
+    )
     yield context.address_info["address"]
     ray.shutdown()
 
@@ -135,7 +137,7 @@ def test_tables_and_faults(cluster: str, tmp_path: Path) -> None:
     jsonl(tmp_path / "twice.jsonl", twice)
     for arguments, expected in (
         (("prompts", "twice.jsonl"), "line 1: field 'problem_id': '1' is that of another prompt"),
-        (("split", "twice.jsonl"), "part 'train' would be empty: the rows are of 1 groups"),
+        (("split", "twice.jsonl"), "would be empty: rows that stay together leave 1 to share"),
         (("split", "none.jsonl"), "none.jsonl: no such file"),
     ):
         name, file = arguments
