@@ -81,8 +81,10 @@ def show(source: str, rows: int, seed: int, base: Base | None, report: Report) -
     )
     found = Shown(total, len(least), numbers={"tokens" if base else "characters": [], "tests": []})
     found.names = {name: Counter() for name in _NAMED}
-    for block in drain(stream):
-        _add(found, block)
+    with report.stage("looking at a sample", len(least), "rows") as stage:
+        for block in drain(stream):
+            _add(found, block)
+            stage.advance(block.num_rows)
     return found
 
 

@@ -67,7 +67,7 @@ def jsonl(path: Path, rows: list[dict[str, Any]], ascii_only: bool = True) -> Pa
 
 def test_split_show_and_prompts(cluster: str, tmp_path: Path) -> None:
     lines = jsonl(tmp_path / "sft.jsonl", sft_rows(), False).read_text().splitlines(keepends=True)
-    done = run(cluster, "split", tmp_path / "sft.jsonl", "--output", tmp_path / "a", "--seed", 4)
+    done = run(cluster, "split", tmp_path / "sft.jsonl", "--output", tmp_path / "a", "--seed", "4")
     assert done.returncode == 0, done.stderr
     written = {name: (tmp_path / "a" / f"{name}.jsonl").read_text() for name in PARTS}
     found = [line for text in written.values() for line in text.splitlines(keepends=True)]
@@ -83,7 +83,9 @@ def test_split_show_and_prompts(cluster: str, tmp_path: Path) -> None:
     )
 
     (tmp_path / "turned.jsonl").write_text("".join(reversed(lines)))
-    done = run(cluster, "split", tmp_path / "turned.jsonl", "--output", tmp_path / "b", "--seed", 4)
+    done = run(
+        cluster, "split", tmp_path / "turned.jsonl", "--output", tmp_path / "b", "--seed", "4"
+    )
     assert done.returncode == 0, done.stderr
     for name, text in written.items():
         again = (tmp_path / "b" / f"{name}.jsonl").read_text().splitlines(keepends=True)
