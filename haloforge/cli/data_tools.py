@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from haloforge.cli.options import ray_options, settings_of
+from haloforge.cli.options import settings_of, settings_options
 
 
 @click.command("split")
@@ -18,7 +18,7 @@ from haloforge.cli.options import ray_options, settings_of
     help="Names and shares of the parts.",
 )
 @click.option("--seed", type=int, help="[default: 0]")
-@ray_options
+@settings_options
 def split_command(file: str, output: Path, parts: str, **options: Any) -> None:
     """FILE in parts; rows of a prompt, a problem or a group stay together.
 
@@ -44,7 +44,7 @@ def split_command(file: str, output: Path, parts: str, **options: Any) -> None:
 @click.option("--rows", default=3, show_default=True, type=click.IntRange(1, 1000))
 @click.option("--seed", type=int, help="Which rows.  [default: 0]")
 @click.option("--model", help="Whose tokens to count.  [default: those of the bundled model]")
-@ray_options
+@settings_options
 def show_command(file: str, rows: int, **options: Any) -> None:
     """A few rows of FILE to read, and distributions of all of them, or of a sample.
 
@@ -74,7 +74,7 @@ def show_command(file: str, rows: int, **options: Any) -> None:
 @click.argument("file")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="JSONL to write.")
 @click.option("--limit", type=click.IntRange(min=1), help="Of the prompts.  [default: all]")
-@ray_options
+@settings_options
 def prompts_command(file: str, output: Path, limit: int | None, **options: Any) -> None:
     """The problems that the rows of FILE ask, each prompt once, for RAFT and benchmarks.
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from haloforge.data.chat import parse_chatml
-from haloforge.data.jsonl import parse_object
+from haloforge.data.jsonl import json_object
 from haloforge.data.sft import check_messages
 from haloforge.errors import InputError
 from haloforge.schema import Message, digest
@@ -11,21 +11,23 @@ from haloforge.schema import Message, digest
 
 def parse_row(line: str, place: str) -> dict[str, Any]:
     """The fields of a row that are not null: a table gives every row every column."""
-    return {name: value for name, value in parse_object(line, place).items() if value is not None}
+    return {name: value for name, value in json_object(line, place).items() if value is not None}
 
 
 def turns_of(row: dict[str, Any], place: str) -> list[Message]:
-    """The turns of a row in `text`, `messages`, `prompt` or `prefix`, with the answer where it has
-    one. Raises InputError that names `place` and the field."""
+    """The turns of a row in `messages`, `text`, `prompt` or `prefix`, with the answer where it has
+    one; text beside messages may follow a template that is not ChatML.
+
+    Raises InputError that names `place` and the field."""
+    if "messages" in row:
+        check_messages(row["messages"], place)
+        messages: list[Message] = row["messages"]
+        return messages
     if "text" in row:
         try:
             return parse_chatml(row["text"])
         except (TypeError, ValueError) as error:
             raise InputError(f"{place}: field 'text': {error}") from None
-    if "messages" in row:
-        check_messages(row["messages"], place)
-        messages: list[Message] = row["messages"]
-        return messages
     for name in ("prompt", "prefix"):
         if name in row:
             return [{"role": "user", "content": text(row, name, place)}]

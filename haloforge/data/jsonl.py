@@ -30,7 +30,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if not line.strip():
                     continue
                 found = True
-                yield number, parse_object(line, f"{path}, line {number}")
+                yield number, _object(path, number, line)
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 text ({error.reason})") from None
     if not found:
@@ -72,34 +72,46 @@ class JsonLines(Sequence[dict[str, Any]]):
             return [self[place] for place in range(*index.indices(len(self)))]
         with self.path.open("rb") as handle:
             handle.seek(self._starts[index])
-            return parse_object(handle.readline().decode(), self.place(index))
+            return _object(self.path, self._numbers[index], handle.readline().decode())
 
 
-def parse_object(line: str, place: str) -> dict[str, Any]:
-    """The JSON object in `line`. Raises InputError that names `place` where there is none."""
+def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+    return json_object(line, f"{path}, line {number}")
+
+
+def json_object(text: str, place: str) -> dict[str, Any]:
+    """The object in `text`. Raises InputError that names `place` for what is none."""
     try:
-        row = json.loads(line)
+        row = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{place}: not valid JSON ({error.msg} at column {error.colno})") from None
     except RecursionError:
-        raise InputError(f"{place}: not valid JSON (nested too deeply)") from None
+        raise InputError(f"{place}: JSON that is nested too deeply") from None
     if not isinstance(row, dict):
-        raise InputError(f"{place}: expected a JSON object, found {line[:40]!r}")
+        raise InputError(f"{place}: expected a JSON object, found {text[:40]!r}")
     return row
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Writes one object a line and returns how many; `path` appears when all are written."""
+    return write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> int:
+    """Writes `lines` and returns how many; `path` appears when all are written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     count = 0
-    with partial.open("w", encoding="utf-8") as handle:
-        for row in rows:
-            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
-            count += 1
-        handle.flush()
-        os.fsync(handle.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as handle:
+            for line in lines:
+                handle.write(line + "\n")
+                count += 1
+            handle.flush()
+            os.fsync(handle.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return count
 
 
