@@ -21,7 +21,7 @@ from ray.exceptions import (
 )
 
 from haloforge.data.chat import encode_prefix, render_prompt
-from haloforge.data.problems import answer_start
+from haloforge.data.problems import UNTESTED, answer_start
 from haloforge.errors import HaloforgeError, InfraError, InputError
 from haloforge.groups import judged_in
 from haloforge.model.policy import Policy
@@ -85,6 +85,9 @@ def sample_and_judge(
     """
     by_id = ray.put({problem.problem_id: problem for problem in problems})
     verify = session.settings.verify.model_copy(update={"raw": raw} if raw else {})
+    tested = any(verify.tests(problem) for problem in problems)
+    if not tested:
+        session.report.say(f"{title}: {UNTESTED}")
     for torn in set_torn_aside(folder):
         session.report.say(f"{title}: {torn} cannot be read; its samples are made anew")
     judge_again(session, folder, by_id, title, verify)
@@ -100,7 +103,6 @@ def sample_and_judge(
     asked = ray.put(replace(requests, prompts=prompts))
     _ = session.fleet  # may be refused, so before engines start
     pool = session.engines(policy)
-    tested = any(verify.tests(problem) for problem in problems)
     good = 0
     with (
         ShardWriter(folder) as shards,

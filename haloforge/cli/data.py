@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from haloforge.cli.data_tools import prompts_command, show_command, split_command
 from haloforge.cli.options import settings_of, settings_options
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 @click.group("data")
 def data_group() -> None:
     """Rows that train, and problems to solve."""
+
+
+for tool in (split_command, show_command, prompts_command):
+    data_group.add_command(tool)
 
 
 def field_map(

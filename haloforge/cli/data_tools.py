@@ -1,0 +1,94 @@
+"""`halo-forge data split`, `data show` and `data prompts`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from haloforge.cli.options import settings_of, settings_options
+
+
+@click.command("split")
+@click.argument("file")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option(
+    "--parts",
+    default="train=0.8,validation=0.1,test=0.1",
+    show_default=True,
+    help="Names and shares of the parts.",
+)
+@click.option("--seed", type=int, help="[default: 0]")
+@settings_options
+def split_command(file: str, output: Path, parts: str, **options: Any) -> None:
+    """FILE in parts; rows of a prompt, a problem or a group stay together.
+
+    Each difficulty is shared out alike. Lines are written as they are, in their order; which part
+    one is in depends on the seed and not on that order.
+    """
+    from haloforge.data.split import parse_parts, split
+
+    shares = parse_parts(parts)
+    settings = settings_of(**options)
+    from haloforge.report.rows import print_parts, rows_console
+    from haloforge.session import Session
+
+    with Session(settings) as session:
+        done = split(file, output, shares, settings.seed, session.report)
+    print_parts(rows_console(), done)
+    for part in done:
+        click.echo(f"{part.path}: {part.rows} rows")
+
+
+@click.command("show")
+@click.argument("file")
+@click.option("--rows", default=3, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--seed", type=int, help="Which rows.  [default: 0]")
+@click.option("--model", help="Whose tokens to count.  [default: those of the bundled model]")
+@settings_options
+def show_command(file: str, rows: int, **options: Any) -> None:
+    """A few rows of FILE to read, and distributions of all of them, or of a sample.
+
+    Nothing of a row is run.
+    """
+    settings = settings_of(**options)
+    from haloforge.data.show import show
+    from haloforge.errors import ResourceError
+    from haloforge.model.bases import BUNDLED, Base
+    from haloforge.model.policy import resolve_policy
+    from haloforge.report.rows import print_shown, rows_console
+    from haloforge.session import Session
+
+    with Session(settings) as session:
+        base: Base | None = None
+        try:
+            base = resolve_policy(settings.model or BUNDLED).base
+        except ResourceError as error:
+            if settings.model is not None:
+                raise
+            session.report.say(f"characters are counted, not tokens: {error}")
+        shown = show(file, rows, settings.seed, base, session.report)
+    print_shown(rows_console(), shown)
+
+
+@click.command("prompts")
+@click.argument("file")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="JSONL to write.")
+@click.option("--limit", type=click.IntRange(min=1), help="Of the prompts.  [default: all]")
+@settings_options
+def prompts_command(file: str, output: Path, limit: int | None, **options: Any) -> None:
+    """The problems that the rows of FILE ask, each prompt once, for RAFT and benchmarks.
+
+    Tests, language, difficulty, group and the like are kept where rows have them.
+    """
+    settings = settings_of(**options)
+    from haloforge.data.problems import UNTESTED
+    from haloforge.data.prompts import write_prompts
+    from haloforge.session import Session
+
+    with Session(settings) as session:
+        done = write_prompts(file, output, limit, session.report)
+    click.echo(f"{output}: {done.written} prompts of {done.read} rows, {done.tested} with tests")
+    if not done.tested:
+        click.echo(UNTESTED)
+    elif done.tested < done.written:
+        click.echo(f"{done.written - done.tested} have no tests: of those only compiling is judged")

@@ -1,0 +1,234 @@
+"""`data split`: a file of rows in parts, by problem and group, stratified by difficulty."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from haloforge.data.asked import digest64, is_answered, parse_row, turns_of
+from haloforge.data.sidecar import lineage, write_sidecar
+from haloforge.data.streams import drain, list_files, read_rows, with_progress
+from haloforge.data.written import gather, write_rows
+from haloforge.errors import InputError
+from haloforge.report.progress import Report
+
+Digests = NDArray[np.uint64]
+NO_DIFFICULTY = "none"
+KEYS = pa.schema(
+    [
+        ("prompt", pa.uint64()),
+        ("problem", pa.uint64()),
+        ("group", pa.uint64()),
+        ("difficulty", pa.string()),
+        ("bytes", pa.int64()),
+    ]
+)
+"""What pass one makes of a row: digests of its prompt, of its `problem_id` and of its `group`, each
+of its prompt where it has none, and its difficulty."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was written of one part; `difficulties` counts its rows by theirs."""
+
+    name: str
+    path: Path
+    rows: int
+    problems: int
+    difficulties: Counter[str]
+
+
+def parse_parts(text: str) -> dict[str, float]:
+    """The shares in `train=0.8,test=0.2`. Raises InputError for names that can be no files, and for
+    shares that are not positive and 1 in all."""
+    shares: dict[str, float] = {}
+    for piece in text.split(","):
+        name, _, value = (side.strip() for side in piece.partition("="))
+        try:
+            share = float(value)
+        except ValueError:
+            share = 0.0
+        if not re.fullmatch(r"[\w-]+", name) or not 0 < share <= 1 or name in shares:
+            raise InputError(f"--parts: expected NAME=SHARE, each name once, found {piece!r}")
+        shares[name] = share
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        raise InputError(f"--parts: the shares are {sum(shares.values()):g} in all, expected 1")
+    return shares
+
+
+def split(
+    source: str, output: Path, shares: Mapping[str, float], seed: int, report: Report
+) -> list[Part]:
+    """Writes the rows of `source`, for SFT or problems, to a file a part in the folder `output`:
+    the lines as they are, in their order, with a sidecar. Ray must be up.
+
+    Which part a row is in depends on `seed` and the rows, not on their order; see `allot`. Raises
+    InputError for a row that asks nothing, and for a part that no row would be in.
+    """
+    files = list_files(source)
+    outputs = [output / f"{name}.jsonl" for name in shares]
+    for path in outputs:
+        if str(path.resolve()) in {str(Path(file).resolve()) for file in files}:
+            raise InputError(f"{path}: is read and would be replaced; choose another --output")
+    names: list[str] = []
+    stream = drain(read_rows(files).map_batches(_keys, batch_size=None, batch_format="pyarrow"))
+    told = with_progress(stream, files, "reading rows", report)
+    keys = gather(_coded(told, names), ["prompt", "problem", "group", "difficulty"])
+    if not len(keys["prompt"]):
+        raise InputError(f"{source}: holds no rows")
+    strata = np.array([digest64(name) for name in names], np.uint64)[keys["difficulty"]]
+    same = components(keys["prompt"], keys["problem"], keys["group"])
+    target = allot(same, keys["prompt"], strata, list(shares.values()), seed)
+    for number, name in enumerate(shares):
+        if not (target == number).any():
+            raise InputError(
+                f"{source}: part '{name}' would be empty: rows that stay together leave "
+                f"{len(np.unique(same))} to share out; give it a greater share, or fewer --parts"
+            )
+    told = with_progress(drain(read_rows(files)), files, "writing parts", report)
+    write_rows(told, target, outputs, source)
+    parts = [
+        _part(name, path, target == number, keys, names)
+        for number, (name, path) in enumerate(zip(shares, outputs, strict=True))
+    ]
+    come_from = lineage(source)
+    for part in parts:
+        write_sidecar(
+            part.path,
+            **come_from,
+            filters={"part": part.name, "shares": dict(shares)},
+            seed=seed,
+            read=len(target),
+            left_out={"in another part": len(target) - part.rows},
+            rows=part.rows,
+        )
+    return parts
+
+
+def _part(
+    name: str, path: Path, chosen: NDArray[Any], keys: Mapping[str, NDArray[Any]], names: list[str]
+) -> Part:
+    counts = np.bincount(keys["difficulty"][chosen], minlength=len(names))
+    difficulties = Counter({names[code]: int(count) for code, count in enumerate(counts)})
+    problems = len(np.unique(keys["problem"][chosen]))
+    return Part(name, path, int(chosen.sum()), problems, difficulties)
+
+
+def _keys(batch: pa.Table) -> pa.Table:
+    rows = [
+        row_keys(parse_row(line, place), place) | {"bytes": len(line)}
+        for place, line in zip(batch["place"].to_pylist(), batch["row"].to_pylist(), strict=True)
+    ]
+    return pa.Table.from_pylist(rows, KEYS)
+
+
+def row_keys(row: dict[str, Any], place: str) -> dict[str, Any]:
+    """The KEYS of a row but for its bytes. The system's turns are no part of a prompt: one problem
+    put by two of them is one. Raises InputError for a row that asks nothing."""
+    turns = turns_of(row, place)
+    asked = turns[:-1] if is_answered(turns) else turns
+    said = [turn["content"].strip() for turn in asked if turn["role"] != "system"]
+    prompt = digest64(*said)
+    names = {name: _label(row, name, place) for name in ("problem_id", "group", "difficulty")}
+    return {
+        "prompt": prompt,
+        "problem": digest64(names["problem_id"]) if names["problem_id"] else prompt,
+        "group": digest64(names["group"]) if names["group"] else prompt,
+        "difficulty": names["difficulty"],
+    }
+
+
+def _label(row: dict[str, Any], name: str, place: str) -> str | None:
+    """A field that others' sets hold as a number as well."""
+    value = row.get(name)
+    if value is not None and not isinstance(value, str | int | float):
+        raise InputError(f"{place}: field '{name}': expected text, found {value!r:.40}")
+    return None if value is None else str(value).encode(errors="replace").decode()
+
+
+def _coded(blocks: Iterable[pa.Table], names: list[str]) -> Iterator[pa.Table]:
+    """The blocks with each difficulty as its place in `names`, which grows by those that are new.
+    Names of 1,000,000 rows would take more memory than all else that is kept of them."""
+    codes: dict[str, int] = {}
+    for block in blocks:
+        found = [name or NO_DIFFICULTY for name in block["difficulty"].to_pylist()]
+        column = [codes.setdefault(name, len(codes)) for name in found]
+        names[len(names) :] = list(codes)[len(names) :]
+        place = block.column_names.index("difficulty")
+        yield block.set_column(place, "difficulty", pa.array(column, pa.int32()))
+
+
+def components(*keys: Digests) -> NDArray[np.int64]:
+    """The connected component of each row: the first row that it shares a value of a key with, in
+    any number of steps.
+
+    Rounds of hooking and pointer jumping (Shiloach and Vishkin 1982), with no Python object a row.
+    """
+    columns = [np.unique(key, return_inverse=True)[1] for key in keys]
+    root = np.arange(len(keys[0]))
+    while True:
+        before = root
+        for column in columns:
+            least = np.full(column.max() + 1, len(root))
+            np.minimum.at(least, column, root)
+            hooked = root.copy()
+            np.minimum.at(hooked, root, least[column])
+            root = hooked
+            while (jumped := root[root] != root).any():
+                root = np.where(jumped, root[root], root)
+        if (root == before).all():
+            return root
+
+
+def allot(
+    component: NDArray[np.int64],
+    prompt: Digests,
+    difficulty: Digests,
+    shares: list[float],
+    seed: int,
+) -> NDArray[np.int8]:
+    """The part of each row, by the digests of its prompt and difficulty; rows of one component are
+    in one part.
+
+    Components with the same difficulties are a stratum. In each they lie in a random order along a
+    circle, an arc a row; parts own sectors of it as large as their shares, and a component belongs
+    to the part that owns its middle. So what a part gets of a stratum differs from its share by the
+    rows of one component at most (systematic sampling; Cochran, Sampling Techniques, ch. 8). The
+    circle of each stratum is turned by the rows of those before it, so that the shares of all rows
+    hold where strata are small, too.
+    """
+    _, of_row = np.unique(component, return_inverse=True)
+    count = of_row.max() + 1
+    # Names that do not depend on the order of rows: no two components have a prompt in common.
+    name = np.full(count, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(name, of_row, prompt)
+    stratum = np.zeros(count, np.uint64)
+    met = np.unique(np.stack([of_row.astype(np.uint64), difficulty]), axis=1)
+    np.bitwise_xor.at(stratum, met[0].astype(np.int64), _mixed(met[1], seed))
+    order = np.lexsort([_mixed(name, seed), stratum])
+
+    size = np.bincount(of_row)[order].astype(np.float64)
+    end = np.cumsum(size)
+    _, begins, inverse = np.unique(stratum[order], return_index=True, return_inverse=True)
+    start = (end - size)[begins]
+    total = np.diff(np.append(start, end[-1]))
+    middle = (end - size / 2 - start[inverse]) / total[inverse] + start[inverse] / end[-1]
+    sectors = np.cumsum(shares)[:-1]
+    part = np.empty(count, np.int8)
+    part[order] = np.searchsorted(sectors, middle % 1, side="right")
+    return part[of_row]
+
+
+def _mixed(values: Digests, seed: int) -> Digests:
+    """A random order of `values` for each `seed`: the output function of SplitMix64 (Steele, Lea
+    and Flood 2014)."""
+    mixed = values ^ np.uint64(digest64(seed))
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

@@ -1,0 +1,69 @@
+"""Writing a stream of rows to files as the lines that they are, whole or not at all."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from haloforge.errors import InputError
+
+LEFT_OUT = -1
+
+
+def gather(blocks: Iterable[pa.Table], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The columns `names` of a stream of numbers, as arrays with one entry a row."""
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+    for block in blocks:
+        for name, found in parts.items():
+            found.append(block[name].to_numpy())
+    return {name: np.concatenate(found) for name, found in parts.items()}
+
+
+def write_rows(
+    blocks: Iterable[pa.Table], target: NDArray[np.int8], outputs: Sequence[Path], source: str
+) -> None:
+    """Writes the column `row` of each block: row i of the stream to `outputs[target[i]]`, as a line
+    of its own, or nowhere where that is LEFT_OUT. The files appear when all are whole.
+
+    Raises InputError where the stream has not as many rows as `target`.
+    """
+    place = 0
+    with _whole(outputs) as handles:
+        for block in blocks:
+            of_rows = target[place : place + block.num_rows]
+            place += block.num_rows
+            if len(of_rows) < block.num_rows:
+                break
+            for number, handle in enumerate(handles):
+                lines = block["row"].filter(pa.array(of_rows == number)).to_pylist()
+                handle.write("".join(_ended(line) for line in lines).encode())
+        if place != len(target):
+            raise InputError(f"{source}: has changed while it was read")
+
+
+def _ended(line: str) -> str:
+    return line if line.endswith("\n") else f"{line}\n"
+
+
+@contextmanager
+def _whole(outputs: Sequence[Path]) -> Iterator[list[BinaryIO]]:
+    partials = [path.with_name(f"{path.name}.{os.getpid()}.tmp") for path in outputs]
+    try:
+        with ExitStack() as stack:
+            for path in outputs:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            handles: list[BinaryIO] = [stack.enter_context(p.open("wb")) for p in partials]
+            yield handles
+            for handle in handles:
+                handle.flush()
+                os.fsync(handle.fileno())
+        for partial, path in zip(partials, outputs, strict=True):
+            partial.replace(path)
+    finally:
+        for partial in partials:
+            partial.unlink(missing_ok=True)
