@@ -1,4 +1,4 @@
-"""What a row asks, whether it is one for SFT or a problem, and the digests that tell rows apart."""
+"""What a row asks, whether it is one for SFT or a problem."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from haloforge.data.chat import parse_chatml
 from haloforge.data.jsonl import json_object
 from haloforge.data.sft import check_messages
 from haloforge.errors import InputError
-from haloforge.schema import Message, digest
+from haloforge.schema import Message
 
 
 def parse_row(line: str, place: str) -> dict[str, Any]:
@@ -43,9 +43,3 @@ def text(row: dict[str, Any], name: str, place: str) -> str:
     if not isinstance(row[name], str):
         raise InputError(f"{place}: field '{name}': expected text, found {row[name]!r:.40}")
     return str(row[name])
-
-
-def digest64(*parts: Any) -> int:
-    """`digest` as a number of 64 bits, which sorts as that does."""
-    # JSON can hold half a surrogate pair, UTF-8 cannot.
-    return int(digest(*(str(part).encode(errors="replace").decode() for part in parts)), 16)

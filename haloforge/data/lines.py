@@ -1,6 +1,5 @@
 """A row of a data set as the line that is written of it; this runs wherever Ray puts it."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +11,7 @@ from jinja2.exceptions import TemplateError
 from haloforge.data.adapters import Adapted, LeftOut
 from haloforge.data.adapters.own import adapt_own, asked
 from haloforge.data.jsonl import json_object
+from haloforge.data.keys import digest64
 from haloforge.data.problems import parse_problem
 from haloforge.data.rows import Row
 from haloforge.data.sft import to_chatml
@@ -57,14 +57,8 @@ def write(rows: pa.Table, writing: Writing) -> pa.Table:
     return pa.Table.from_pylist([_line(*pair, writing) for pair in pairs], schema=LINES)
 
 
-def eight_bytes(text: str) -> int:
-    """The first 8 bytes of the SHA-256 of `text`, as a number."""
-    whole = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(whole[:8], "little")
-
-
 def _line(place: str, text: str, writing: Writing) -> dict[str, Any]:
-    read = {"read": eight_bytes(text)}
+    read = {"read": digest64(text)}
     try:
         row = json_object(text, place)
     except InputError as error:  # the file is broken, whosever set it is
@@ -118,9 +112,9 @@ def _lines(
     return {
         "row": line,
         "problem": other,
-        "prompt": eight_bytes(checked.prefix or str(checked.turns())),
-        "group": eight_bytes(traced["group"]),
-        "name": eight_bytes(traced["problem_id"]),
+        "prompt": digest64(checked.prefix or str(checked.turns())),
+        "group": digest64(traced["group"]),
+        "name": digest64(traced["problem_id"]),
     }
 
 

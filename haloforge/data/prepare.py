@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 
 from haloforge.data.catalogue import Entry, entries
-from haloforge.data.held_out import Digests, Mask, firsts, held_out
 from haloforge.data.jsonl import write_lines
+from haloforge.data.keys import Digests, Mask, firsts, held_out
 from haloforge.data.lines import LINES, Purpose, Writing, write
 from haloforge.data.problems import DEFAULT_LANGUAGE, LANGUAGES, is_answered, starter_problems
 from haloforge.data.sidecar import write_sidecar

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from haloforge.data.asked import digest64, is_answered, parse_row, turns_of
+from haloforge.data.asked import is_answered, parse_row, turns_of
+from haloforge.data.keys import digest64
 from haloforge.data.problems import parse_problem
 from haloforge.data.sidecar import lineage, write_sidecar
 from haloforge.data.streams import drain, list_files, read_rows, with_progress

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from haloforge.data.asked import digest64, is_answered, parse_row, turns_of
+from haloforge.data.asked import is_answered, parse_row, turns_of
+from haloforge.data.keys import Digests, components, digest64, mixed, names_of
 from haloforge.data.sidecar import lineage, write_sidecar
 from haloforge.data.streams import drain, list_files, read_rows, with_progress
 from haloforge.data.written import gather, write_rows
 from haloforge.errors import InputError
 from haloforge.report.progress import Report
 
-Digests = NDArray[np.uint64]
 NO_DIFFICULTY = "none"
 KEYS = pa.schema(
     [
@@ -164,28 +164,6 @@ def _coded(blocks: Iterable[pa.Table], names: list[str]) -> Iterator[pa.Table]:
         yield block.set_column(place, "difficulty", pa.array(column, pa.int32()))
 
 
-def components(*keys: Digests) -> NDArray[np.int64]:
-    """The connected component of each row: the first row that it shares a value of a key with, in
-    any number of steps.
-
-    Rounds of hooking and pointer jumping (Shiloach and Vishkin 1982), with no Python object a row.
-    """
-    columns = [np.unique(key, return_inverse=True)[1] for key in keys]
-    root = np.arange(len(keys[0]))
-    while True:
-        before = root
-        for column in columns:
-            least = np.full(column.max() + 1, len(root))
-            np.minimum.at(least, column, root)
-            hooked = root.copy()
-            np.minimum.at(hooked, root, least[column])
-            root = hooked
-            while (jumped := root[root] != root).any():
-                root = np.where(jumped, root[root], root)
-        if (root == before).all():
-            return root
-
-
 def allot(
     component: NDArray[np.int64],
     prompt: Digests,
@@ -203,15 +181,13 @@ def allot(
     circle of each stratum is turned by the rows of those before it, so that the shares of all rows
     hold where strata are small, too.
     """
-    _, of_row = np.unique(component, return_inverse=True)
-    count = of_row.max() + 1
-    # Names that do not depend on the order of rows: no two components have a prompt in common.
-    name = np.full(count, np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(name, of_row, prompt)
+    _, first, of_row = np.unique(component, return_index=True, return_inverse=True)
+    count = len(first)
+    name = names_of(component, prompt)[first]
     stratum = np.zeros(count, np.uint64)
     met = np.unique(np.stack([of_row.astype(np.uint64), difficulty]), axis=1)
-    np.bitwise_xor.at(stratum, met[0].astype(np.int64), _mixed(met[1], seed))
-    order = np.lexsort([_mixed(name, seed), stratum])
+    np.bitwise_xor.at(stratum, met[0].astype(np.int64), mixed(met[1], seed))
+    order = np.lexsort([mixed(name, seed), stratum])
 
     size = np.bincount(of_row)[order].astype(np.float64)
     end = np.cumsum(size)
@@ -223,12 +199,3 @@ def allot(
     part = np.empty(count, np.int8)
     part[order] = np.searchsorted(sectors, middle % 1, side="right")
     return part[of_row]
-
-
-def _mixed(values: Digests, seed: int) -> Digests:
-    """A random order of `values` for each `seed`: the output function of SplitMix64 (Steele, Lea
-    and Flood 2014)."""
-    mixed = values ^ np.uint64(digest64(seed))
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from haloforge.cli.data import data_group
 from haloforge.data.catalogue import entries
-from haloforge.data.held_out import firsts, held_out, joined
+from haloforge.data.keys import components, firsts, held_out, names_of
 from haloforge.data.lines import Writing, write
 from haloforge.data.prepare import Prepared, plan, prepare
 from haloforge.data.problems import read_problems
@@ -131,11 +131,11 @@ def numbers(*values: int) -> "np.ndarray[Any, np.dtype[np.uint64]]":
 
 def test_rows_are_joined_by_prompts_and_groups_however_indirectly() -> None:
     prompts, groups = numbers(5, 5, 6, 7, 8, 9), numbers(1, 2, 2, 3, 3, 4)
-    labels = joined(prompts, groups)
+    labels = names_of(components(prompts, groups), prompts)
     assert labels[0] == labels[1] == labels[2]
     assert labels[3] == labels[4]
     assert len({*labels.tolist()}) == 3
-    assert joined(numbers(), numbers()).tolist() == []
+    assert held_out(numbers(), numbers(), 0.5, seed=0).tolist() == []
 
 
 def test_what_is_held_out_depends_on_problems_and_seed_alone() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from haloforge.data.asked import digest64
+from haloforge.data.keys import digest64
 from haloforge.data.problems import fixed_subset, parse_problem
 from haloforge.data.prompts import asked_row, first_of_each
 from haloforge.errors import InputError

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haloforge.data.asked import digest64
-from haloforge.data.split import KEYS, allot, components, parse_parts, row_keys
+from haloforge.data.keys import components, digest64
+from haloforge.data.split import KEYS, allot, parse_parts, row_keys
 from haloforge.errors import InputError
 
 SHARES = [0.6, 0.3, 0.1]

@@ -1,0 +1,78 @@
+"""Digests by which rows are told apart, and what can be said of rows by those alone.
+
+Eight bytes a row are kept where a text would take a thousand: of n different texts two have the
+same digest with a chance of n^2 / 2^65, which for a million rows is one in thirty million.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from haloforge.schema import digest
+
+Digests = NDArray[np.uint64]
+Mask = NDArray[np.bool_]
+
+
+def digest64(*parts: Any) -> int:
+    """`digest` as a number of 64 bits, which sorts as that does."""
+    # JSON can hold half a surrogate pair, UTF-8 cannot.
+    return int(digest(*(str(part).encode(errors="replace").decode() for part in parts)), 16)
+
+
+def mixed(values: Digests, seed: int) -> Digests:
+    """A random order of `values` for each `seed`: the output function of SplitMix64 (Steele, Lea
+    and Flood 2014)."""
+    state = values ^ np.uint64(digest64(seed))
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+def components(*keys: Digests) -> NDArray[np.int64]:
+    """The connected component of each row: the first row that it shares a value of a key with, in
+    any number of steps.
+
+    Rounds of hooking and pointer jumping (Shiloach and Vishkin 1982), with no Python object a row.
+    """
+    columns = [np.unique(key, return_inverse=True)[1] for key in keys]
+    root = np.arange(len(keys[0]))
+    while True:
+        before = root
+        for column in columns:
+            least = np.full(column.max(initial=-1) + 1, len(root))
+            np.minimum.at(least, column, root)
+            hooked = root.copy()
+            np.minimum.at(hooked, root, least[column])
+            root = hooked
+            while (jumped := root[root] != root).any():
+                root = np.where(jumped, root[root], root)
+        if (root == before).all():
+            return root
+
+
+def names_of(component: NDArray[np.int64], prompts: Digests) -> Digests:
+    """A name for the component of each row that does not depend on the order of rows: the least of
+    its prompts. No two components have a prompt in common."""
+    least = np.full(int(component.max(initial=-1)) + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(least, component, prompts)
+    return least[component]
+
+
+def held_out(prompts: Digests, groups: Digests, fraction: float, seed: int) -> Mask:
+    """`fraction` of the problems, drawn by `seed` with all their variants and all their rows.
+
+    Which are drawn depends on them and the seed alone, not on the order of rows.
+    """
+    names = names_of(components(prompts, groups), prompts)
+    distinct = np.unique(names)
+    order = distinct[np.argsort(mixed(distinct, seed), kind="stable")]
+    return np.isin(names, order[: round(fraction * len(order))])
+
+
+def firsts(digests: Digests) -> Mask:
+    """Of each digest the first row that has it."""
+    mask = np.zeros(len(digests), np.bool_)
+    mask[np.unique(digests, return_index=True)[1]] = True
+    return mask
