@@ -13,6 +13,14 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def shared_options(command: _Command) -> _Command:
     """--config, --set, --address and --fresh."""
+    fresh = click.option(
+        "--fresh", is_flag=True, help="Set an earlier run in the output aside, start anew."
+    )
+    return ray_options(fresh(command))
+
+
+def ray_options(command: _Command) -> _Command:
+    """--config, --set and --address, for commands whose output is no run."""
     for option in reversed(
         [
             click.option(
@@ -27,9 +35,6 @@ def shared_options(command: _Command) -> _Command:
             ),
             click.option(
                 "--address", help="A Ray cluster.  [default: RAY_ADDRESS, or a private local Ray]"
-            ),
-            click.option(
-                "--fresh", is_flag=True, help="Set an earlier run in the output aside, start anew."
             ),
         ]
     ):

@@ -80,7 +80,7 @@ def conversation(row: dict[str, Any], place: str) -> list[Message]:
     that is not ChatML where both are there. `place` names a row that has none in the InputError."""
     if "messages" in row:
         messages = row["messages"]
-        _check_messages(messages, place)
+        check_messages(messages, place)
     elif "text" in row:
         try:
             messages = parse_chatml(row["text"])
@@ -93,7 +93,8 @@ def conversation(row: dict[str, Any], place: str) -> list[Message]:
     return messages
 
 
-def _check_messages(messages: Any, place: str) -> None:
+def check_messages(messages: Any, place: str) -> None:
+    """Raises InputError that names `place` where `messages` are no turns of a conversation."""
     if not isinstance(messages, list) or not messages:
         raise InputError(f"{place}: field 'messages': expected a list of turns")
     for number, turn in enumerate(messages, 1):
