@@ -159,7 +159,9 @@ def _text(messages: list[Message], template: str | None) -> str | LeftOut:
             return str(_tokenizer(template).apply_chat_template(messages, tokenize=False))
         except TemplateError as error:
             return LeftOut(f"the chat template refuses it: {error}")
-    if any("<|im_start|>" in turn["content"] or "<|im_end|>" in turn["content"] for turn in messages):
+    if any(
+        "<|im_start|>" in turn["content"] or "<|im_end|>" in turn["content"] for turn in messages
+    ):
         return LeftOut("a turn holds ChatML's own marks")
     return to_chatml(messages)
 

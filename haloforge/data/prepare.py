@@ -260,7 +260,12 @@ def _parts(plan: Plan, pool: _Pool, scratch: Path) -> tuple[Mask, Mask]:
 
 
 def _distinct(
-    chosen: Mask, prompts: Digests, names: Digests, left_out: Counter[str], plan: Plan, scratch: Path
+    chosen: Mask,
+    prompts: Digests,
+    names: Digests,
+    left_out: Counter[str],
+    plan: Plan,
+    scratch: Path,
 ) -> Mask:
     """Of the rows `chosen`, the first with each prompt and id. An id of two prompts is a fault of
     somebody's own file of problems."""
@@ -268,7 +273,9 @@ def _distinct(
     once = places[firsts(prompts[places])]
     unique = once[firsts(names[once])]
     if len(unique) < len(once) and plan.source.strict and plan.purpose == "problems":
-        [line] = _chosen_lines(scratch, "row", np.isin(np.arange(len(chosen)), np.setdiff1d(once, unique)[:1]))
+        [line] = _chosen_lines(
+            scratch, "row", np.isin(np.arange(len(chosen)), np.setdiff1d(once, unique)[:1])
+        )
         row = json.loads(line)
         raise InputError(
             f"{row['source']}: field 'problem_id': '{row['problem_id']}' is that of two prompts"

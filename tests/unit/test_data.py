@@ -1,15 +1,12 @@
-"""Reading problems and SFT rows, and preparing data sets."""
+"""Reading problems and SFT rows."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from haloforge.data.prepare import prepare
 from haloforge.data.problems import answer_start, read_problems
-from haloforge.data.sft import common_system, hold_out, read_sft, to_chatml
+from haloforge.data.sft import hold_out, read_sft, to_chatml
 from haloforge.errors import InputError
 
 TEXT = to_chatml(
@@ -91,6 +88,14 @@ def test_a_prompt_that_repeats_is_one_problem(tmp_path: Path) -> None:
         read_problems(str(path))
 
 
+def test_messages_go_before_text_which_may_follow_another_template(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Print 1."}, *ANSWER]
+    row = {"text": "[INST] Print 1. [/INST]", "messages": turns}
+    path = str(jsonl(tmp_path / "s.jsonl", row))
+    assert [*read_sft(path)] == [turns]
+    assert read_problems(path)[0].turns() == turns[:1]
+
+
 def test_the_starter_set_asks_for_a_language() -> None:
     cpp, python = read_problems("starter"), read_problems("starter", "python")
     assert "C++ program in a ```cpp block." in str(cpp[0].prompt)
@@ -162,48 +167,6 @@ def test_code_makes_a_function_problem_in_python(tmp_path: Path) -> None:
     ) as refused:
         read_problems(str(jsonl(tmp_path / "p.jsonl", {**row, "test_code": "assert ("})))
     assert "\n" not in str(refused.value)
-
-
-def test_prepare_holds_out_whole_groups_and_is_seeded(tmp_path: Path) -> None:
-    rows = [{"prompt": f"p{i}", "problem_id": str(i), "group": str(i // 3)} for i in range(60)]
-    source = jsonl(tmp_path / "all.jsonl", *rows)
-    done = prepare(str(source), tmp_path / "a" / "train.jsonl", seed=1, test_fraction=0.2)
-    train, test = read_problems(str(done.output)), read_problems(str(done.test_output))
-    assert (len(train), len(test)) == (48, 12)
-    assert not {p.group for p in train} & {p.group for p in test}
-    again = prepare(str(source), tmp_path / "b" / "train.jsonl", seed=1, test_fraction=0.2)
-    assert again.output.read_bytes() == done.output.read_bytes()
-    other = prepare(str(source), tmp_path / "c" / "train.jsonl", seed=2, test_fraction=0.2)
-    assert other.output.read_bytes() != done.output.read_bytes()
-
-
-def test_prepare_keeps_answers_and_holds_their_prompts_out(tmp_path: Path) -> None:
-    rows = [{"text": TEXT.replace("Print 1", f"Print {i}")} for i in range(10)]
-    rows += rows[:5]  # a second answer to the same prompts
-    source = jsonl(tmp_path / "all.jsonl", *rows)
-    done = prepare(str(source), tmp_path / "out" / "train.jsonl", test_fraction=0.3)
-    held_out = {problem.turns()[-1]["content"] for problem in read_problems(str(done.test_output))}
-    trained = {messages[-2]["content"] for messages in read_sft(str(done.output))}
-    assert len(held_out) == 3
-    assert len(trained) == 7
-    assert not held_out & trained
-    assert common_system(read_sft(str(done.output))) == "You are an expert programmer."
-
-
-def test_prepare_of_the_starter_set_and_the_readme_s_jq_line(tmp_path: Path) -> None:
-    done = prepare("starter", tmp_path / "train.jsonl")
-    assert len(read_sft(str(done.output))) == done.rows >= 150
-    assert all(problem.judge == "stdio" for problem in read_problems(str(done.test_output)))
-    if not shutil.which("jq"):
-        pytest.skip("jq is not installed")
-    line = '{prompt: .text | split("<|im_start|>user\\n")[1] | split("<|im_end|>")[0]}'
-    text = subprocess.run(
-        ["jq", "-c", line, str(done.output)], check=True, capture_output=True, text=True
-    ).stdout
-    (tmp_path / "prompts.jsonl").write_text(text)
-    problems = read_problems(str(tmp_path / "prompts.jsonl"))
-    assert len(problems) == done.rows
-    assert problems[0].judge == "compile"
 
 
 def test_rows_of_a_file_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
