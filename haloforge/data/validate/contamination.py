@@ -3,8 +3,8 @@
 As in PaLM (Chowdhery et al. 2022, section 8) a task is known to a row that holds 70% of the 8-grams
 of its prompt; unlike there, one row must hold them. As in GPT-3 (Brown et al. 2020, appendix C)
 n-grams that more than ten texts share are not looked at: of one benchmark's prompts, here, so that
-what they say of the form of an answer makes no row suspect. A solution is known where the row's code
-is the same but for comments and white space; one shorter than `LEAST_CODE` may be anybody's.
+what they say of the form of an answer makes no row suspect. A solution is known where the row's
+code is the same but for comments and white space; one shorter than `LEAST_CODE` may be anybody's.
 
 A prompt of fewer than eight words of its own is compared by its solution alone.
 """

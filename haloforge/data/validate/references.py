@@ -1,4 +1,4 @@
-"""Problems' own solutions against their own tests, by the fleet of verifiers that judges samples."""
+"""Problems' own solutions against their own tests, by the fleet that judges samples."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -32,7 +32,7 @@ def judge_references(session: Session, files: Sequence[str], found: Found) -> in
     if not total:
         return 0
     settings, fleet = reference_settings(session.settings.verify), session.fleet
-    stored = StoredSamples(partial(_samples, tuple(files), ray.put(wanted)), fleet.max_actors)
+    stored = StoredSamples(partial(_samples, tuple(files), wanted), fleet.max_actors)
     with session.report.stage("references", total, "solutions") as stage:
         for sample, verdict in judged_rows(
             settings, fleet, stored.dataset(), ray.put({}), "references"
@@ -50,12 +50,11 @@ def judge_references(session: Session, files: Sequence[str], found: Found) -> in
     return total
 
 
-def _samples(files: Sequence[str], wanted: "ray.ObjectRef[Any]") -> Iterator[dict[str, Any]]:
+def _samples(files: Sequence[str], wanted: npt.NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
     """The references of the rows that are `wanted`, rows of STORED_SCHEMA; `index` is the row's."""
-    chosen: npt.NDArray[np.bool_] = ray.get(wanted)
     rows = chain.from_iterable(read_file(file) for file in files)
     for number, (place, line) in enumerate(rows):
-        if not chosen[number]:
+        if not wanted[number]:
             continue
         row = json_object(line, place)
         problem = parse_problem({k: v for k, v in row.items() if v is not None}, place)

@@ -1,4 +1,4 @@
-"""`data validate`: all rows looked at, each by itself and beside others, and what was found told."""
+"""`data validate`: all rows looked at, each by itself and beside others."""
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
