@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haloforge.cli.options import ray_options, settings_of, shared_options
+from haloforge.cli.options import settings_of, settings_options
 
 if TYPE_CHECKING:
     from haloforge.data.prepare import Prepared
@@ -54,7 +54,7 @@ def field_map(
 @click.option("--seed", default=0, show_default=True)
 @click.option("--no-test", "keep_all", is_flag=True, help="Hold nothing out.")
 @click.option("--allow-test-data", is_flag=True, help="Take rows of a test set.")
-@shared_options
+@settings_options
 def prepare_command(
     listing: bool,
     dataset: str | None,
@@ -66,7 +66,6 @@ def prepare_command(
     config: Path | None,
     assignments: tuple[str, ...],
     address: str | None,
-    fresh: bool,
     **choices: Any,
 ) -> None:
     """Writes a data set to OUTPUT and held-out problems to test.jsonl beside it.
@@ -97,7 +96,7 @@ def prepare_command(
 
 
 def _template(model: str | None) -> str | None:
-    """The folder of the model's tokenizer, where that has a chat template."""
+    """The folder of the model's tokenizer; None, which is said, where that has no template."""
     if model is None:
         return None
     from transformers import AutoTokenizer
@@ -105,7 +104,10 @@ def _template(model: str | None) -> str | None:
     from haloforge.model.policy import resolve_policy
 
     folder = str(resolve_policy(model).base.path)
-    return folder if AutoTokenizer.from_pretrained(folder).chat_template else None
+    if AutoTokenizer.from_pretrained(folder).chat_template:
+        return folder
+    click.echo(f"{model}: its tokenizer has no chat template, so text is ChatML", err=True)
+    return None
 
 
 def _tell(done: "Prepared") -> None:
@@ -148,7 +150,7 @@ def _tell(done: "Prepared") -> None:
 @click.option("--no-contamination", is_flag=True, help="Compare with no benchmark.")
 @click.option("--no-references", is_flag=True, help="Judge no reference by its tests.")
 @click.option("--listed", type=click.IntRange(0), help="Rows of each kind named in the report.")
-@ray_options
+@settings_options
 def validate_command(
     files: tuple[str, ...],
     report: Path | None,

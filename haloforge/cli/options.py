@@ -16,11 +16,11 @@ def shared_options(command: _Command) -> _Command:
     fresh = click.option(
         "--fresh", is_flag=True, help="Set an earlier run in the output aside, start anew."
     )
-    return ray_options(fresh(command))
+    return settings_options(fresh(command))
 
 
-def ray_options(command: _Command) -> _Command:
-    """--config, --set and --address, for commands whose output is no run."""
+def settings_options(command: _Command) -> _Command:
+    """--config, --set and --address, for commands whose output is a file and no run."""
     for option in reversed(
         [
             click.option(

@@ -105,7 +105,8 @@ def plan(
 ) -> Plan:
     """The plan for `source`, with what is not said decided: the purpose by the set's entry, by the
     fields that are mapped, or by the first row of a file of one's own; the language of the bundled
-    set. Raises InputError for a purpose that the set cannot serve."""
+    set. Raises InputError for a purpose that the set cannot serve, and where an output would
+    replace what is read."""
     if language is not None and language not in LANGUAGES:
         raise InputError(f"unknown language '{language}'; known: {', '.join(LANGUAGES)}")
     if source.bundled:
@@ -119,6 +120,12 @@ def plan(
     planned = Plan(source, output, purpose, language, **choices)
     if output == planned.test_output and not planned.keep_all:
         raise InputError(f"{output}: the held-out part would replace it; choose another name")
+    if planned.template is not None and purpose == "problems":
+        raise InputError("--model: problems hold no chat text; its template is for --for sft")
+    read = {Path(file).absolute() for file in (*source.files, *source.test_files)}
+    for path in (output, planned.test_output):
+        if path.absolute() in read:
+            raise InputError(f"{path}: it is among what is read; choose another folder")
     return planned
 
 

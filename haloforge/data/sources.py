@@ -73,7 +73,9 @@ def find_source(
     Raises InputError for what is not there and for test data, unless those are allowed, InfraError
     where a hub or a store does not answer.
     """
-    entry = None if Path(dataset).exists() and not _is_entry(dataset) else find_entry(dataset)
+    # A name with --from is one of the catalogue, even where a folder is called so.
+    is_path = copy is None and Path(dataset).exists() and not _is_entry(dataset)
+    entry = None if is_path else find_entry(dataset)
     if entry is None:
         if copy is not None:
             raise InputError(f"{dataset}: not in the catalogue, so --from has no meaning for it")

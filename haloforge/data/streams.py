@@ -108,7 +108,12 @@ def read_rows(files: Sequence[str]) -> Dataset:
 def drain(rows: Dataset) -> Iterator[pa.Table]:
     """The blocks of a stream, as they come. Raises the HaloforgeError that a stage met."""
     try:
-        yield from rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+        # Not by `iter_batches`: its threads outlive it for a moment, and where Ray is shut down by
+        # then, its core ends this process without a word.
+        for bundle in rows.iter_internal_ref_bundles():
+            for block in bundle.blocks:
+                if (table := ray.get(block.ref)).num_rows:
+                    yield table
     except ray.exceptions.RayTaskError as error:
         cause: BaseException | None = error
         # A RayTaskError is of its cause's class too, but its text is a traceback.

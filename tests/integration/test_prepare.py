@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from haloforge.config import load_settings
 from haloforge.data.adapters.showing import hidden_names, names_called
@@ -26,7 +27,8 @@ from haloforge.data.problems import read_problems
 from haloforge.data.sft import common_system, read_sft, to_chatml
 from haloforge.data.sidecar import read_sidecar
 from haloforge.data.sources import find_source
-from haloforge.errors import InputError
+from haloforge.data.streams import drain
+from haloforge.errors import InfraError, InputError
 from haloforge.session import Session
 from tests.dataset_hub import NEWEST, dataset_hub
 from tests.unit.set_rows import APPS, CODEFORCES, SAMPLE
@@ -225,6 +227,14 @@ def test_no_prompt_of_mbpp_hides_what_its_tests_call(session: Session, tmp_path:
         names = names_called(str(problem.test_code), problem.entry_point)
         assert problem.entry_point in names
         assert hidden_names(str(problem.prompt), names) == []
+
+
+def test_a_store_that_fails_under_way_is_one_line(session: Session) -> None:
+    def fail(rows: pa.Table) -> pa.Table:
+        raise InfraError("hf://rows: cannot be read (gone)")
+
+    with pytest.raises(InfraError, match=r"^hf://rows: cannot be read \(gone\)$"):
+        list(drain(ray.data.range(1).map_batches(fail)))
 
 
 def command(hub: str, tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -20,8 +20,8 @@ from haloforge.data.problems import read_problems
 from haloforge.data.sft import read_sft
 from haloforge.data.sidecar import read_sidecar
 from haloforge.data.sources import Source, find_source
-from haloforge.data.streams import ROWS
-from haloforge.errors import InputError
+from haloforge.data.streams import ROWS, reaching
+from haloforge.errors import InfraError, InputError
 from haloforge.report.progress import Report
 from tests.unit.set_rows import MBPP_SOLVED, SAMPLE, SELF_OSS
 
@@ -229,9 +229,35 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         plan(source, tmp_path / "out.jsonl", "sft")
     with pytest.raises(InputError, match="the held-out part would replace it"):
         plan(source, tmp_path / "test.jsonl")
+    with pytest.raises(InputError, match=r"train\.jsonl: it is among what is read"):
+        plan(source, tmp_path / "train.jsonl")
+    with pytest.raises(InputError, match="--model: problems hold no chat text"):
+        plan(source, tmp_path / "out.jsonl", template="folder")
     refused = CliRunner().invoke(data_group, ["prepare", "--map", "prompt"])
     assert refused.exit_code == 2
     assert "expected field=column" in refused.output
+
+
+def test_a_name_with_a_copy_is_one_of_the_catalogue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder(tmp_path, "mbpp/full/train-0.parquet", "mbpp/full/test-0.parquet"))
+    assert find_source("mbpp", "mbpp").files == ("mbpp/full/train-0.parquet",)
+    assert len(find_source("mbpp").files) == 2  # the folder, as rows of one's own
+
+
+def test_what_fails_is_told_apart_by_where_it_is() -> None:
+    for location, error, kind in (
+        ("rows.csv", OSError("torn"), InputError),
+        ("s3://rows.csv", OSError("torn"), InfraError),
+        ("s3://rows.csv", pa.ArrowInvalid("no Parquet"), InputError),
+        ("s3://rows.csv", FileNotFoundError(), InputError),
+    ):
+        with pytest.raises(kind, match=f"^{location}: ") as told, reaching(location):
+            raise error
+        assert "\n" not in str(told.value)
+    with pytest.raises(KeyError), reaching("s3://rows.csv"):
+        raise KeyError("a fault of ours is not hidden")
 
 
 def starter(output: Path, **choices: Any) -> Prepared:

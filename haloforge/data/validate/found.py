@@ -62,18 +62,18 @@ class Found:
 
     def compare(self, similar: float) -> None:
         """Finds rows that repeat, and those that nearly do, where their similarity is at or above
-        `similar`."""
-        keyed = np.flatnonzero(self.facts["keyed"])
+        `similar`. A row that is bad by itself is nobody's first: with it all would be gone."""
+        keyed = np.flatnonzero(self.facts["keyed"] & ~self.bad)
         copies = repeats(self.facts["key"], keyed)
         # Of what is the same the first alone gives its name to a problem.
-        named = np.flatnonzero(self.facts["named"] & (copies < 0))
+        named = np.flatnonzero(self.facts["named"] & ~self.bad & (copies < 0))
         self.repeated = {
             Kind.DUPLICATE: copies,
             Kind.PROBLEM_ID: repeats(self.facts["name"], named),
         }
         for first in self.repeated.values():
             self.bad |= first >= 0
-        signed = np.flatnonzero(self.facts["shingled"] & (copies < 0))
+        signed = np.flatnonzero(self.facts["shingled"] & ~self.bad)
         self.near = near_repeats(self.facts["bands"], self.facts["kept"], signed, similar)
 
     def judge(self, kind: Kind, row: int, why: str) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from haloforge.data.validate.benchmarks import AtHand
@@ -26,7 +25,8 @@ Findings = dict[str, Any]
 """The report: counts, and of each kind of fault the first rows that have it."""
 
 _NOT_ASKED = "not asked for"
-_SHOWN = 3  # rows of a kind in the table, and names of a mix
+_SHOWN = 3  # rows of each kind
+_MOST_NAMES = 6  # of a mix
 
 
 def findings(
@@ -109,20 +109,19 @@ def _compared(index: Index | None) -> dict[str, dict[str, int]]:
 
 def write_report(path: Path, told: Findings) -> None:
     """Writes the report as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(told, ensure_ascii=False, indent=2) + "\n")
 
 
 def show(told: Findings) -> None:
     """The report as tables on standard output."""
     console = Console(highlight=False)
-    table = Table("", "kind", "rows", "what it is", "where, and why")
+    table = Table("", "kind", "rows", "what it is")
+    examples = []
     for title, kinds in (("fault", told["faults"]), ("warning", told["warnings"])):
         for kind, found in kinds.items():
             if found["rows"]:
-                table.add_row(
-                    title, kind, str(found["rows"]), found["meaning"], _where(found["listed"])
-                )
+                table.add_row(title, kind, str(found["rows"]), found["meaning"])
+                examples += [f"{kind}: {_where(each)}" for each in found["listed"][:_SHOWN]]
     if table.row_count:
         console.print(table)
     lines = [
@@ -132,25 +131,19 @@ def show(told: Findings) -> None:
         f"licences: {_mix(told['licences'])}",
         _told_references(told["references"]),
         *_told_contamination(told["contamination"]),
+        *examples,
     ]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
 
 
-def _where(listed: Sequence[Mapping[str, Any]]) -> str:
-    several = len({each["file"] for each in listed}) > 1
-    rows = (
-        f"{each['file']}, line {each['line']}: {each['why']}"
-        if several
-        else f"line {each['line']}: {each['why']}"
-        for each in listed[:_SHOWN]
-    )
-    return escape("\n".join(rows))
+def _where(listed: Mapping[str, Any]) -> str:
+    return f"{listed['file']}, line {listed['line']}: {listed['why']}"
 
 
 def _mix(counts: Mapping[str, int]) -> str:
     total = sum(counts.values())
-    shown = [f"{name} {count / total:.1%}" for name, count in counts.items()][: 2 * _SHOWN]
+    shown = [f"{name} {count / total:.1%}" for name, count in counts.items()][:_MOST_NAMES]
     more = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 

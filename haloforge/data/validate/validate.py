@@ -86,8 +86,9 @@ def validate(
             pass
         if not len(found):
             raise InputError(f"{', '.join(files)}: no row there")
-        found.compare(rules.similar)
+        # First, so that of two rows alike the one that holds is kept.
         judged = judge_references(session, files, found) if rules.references else None
+        found.compare(rules.similar)
         told = findings(found, files, rules, base.name, benchmarks, index, judged)
         if output is not None:
             write_apart(output, files, drain(read_rows(files)), found, asdict(rules))
@@ -106,3 +107,4 @@ def _shown(blocks: Iterable[pa.Table], files: Sequence[str], report: Report) -> 
             done = min(round(seen / _MB), total)
             stage.advance(done - shown)
             shown = done
+        stage.advance(total - shown)
