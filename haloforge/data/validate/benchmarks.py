@@ -6,12 +6,13 @@ from typing import NamedTuple
 from haloforge.benchmark.problems import read_source
 from haloforge.benchmark.suites import PREFIX, SUITES, load_suite
 from haloforge.config import Settings
-from haloforge.data.problems import STARTER
+from haloforge.data.problems import STARTER, starter_problems
 from haloforge.data.validate.contamination import Task
 from haloforge.errors import InputError
 from haloforge.schema import Problem
 
-BUNDLED = f"{STARTER}/test"
+TEST = "test"
+BUNDLED = f"{STARTER}/{TEST}"
 
 
 class AtHand(NamedTuple):
@@ -27,23 +28,29 @@ def at_hand(settings: Settings, against: Sequence[str]) -> AtHand:
 
     Raises InputError for one of `against` that cannot be read.
     """
-    tasks = {name: _tasks(read_source(name, settings)) for name in (BUNDLED, *against)}
+    bundled = starter_problems(TEST)
+    tasks = {BUNDLED: _tasks(bundled)}
+    tasks |= {name: _tasks(read_source(name, settings)) for name in against}
     missing = {}
+    chosen = settings.benchmark.model_copy(update={"from_date": None, "to_date": None})
     for suite in SUITES.values():
         name = PREFIX + suite.name
         try:
-            # Any style will do: instructions that are put around a task are in every prompt, and
-            # what many prompts share is not looked at.
-            found = load_suite(suite, suite.styles[0], settings.benchmark)
+            in_styles = [load_suite(suite, style, chosen).problems for style in suite.styles]
         except InputError as error:
             missing[name] = str(error)
         else:
-            tasks[name] = _tasks(found.problems)
+            # In the style that puts the least around a task: a leak is wrapped in other words.
+            tasks[name] = min(map(_tasks, in_styles), key=lambda asked: sum(map(_length, asked)))
     return AtHand(tasks, missing)
 
 
 def _tasks(problems: Iterable[Problem]) -> list[Task]:
     return [Task(problem.problem_id, asked(problem), problem.reference) for problem in problems]
+
+
+def _length(task: Task) -> int:
+    return len(task.prompt)
 
 
 def asked(problem: Problem) -> str:

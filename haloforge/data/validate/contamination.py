@@ -6,7 +6,8 @@ n-grams that more than ten texts share are not looked at: of one benchmark's pro
 what they say of the form of an answer makes no row suspect. A solution is known where the row's
 code is the same but for comments and white space; one shorter than `LEAST_CODE` may be anybody's.
 
-A prompt of fewer than eight words of its own is compared by its solution alone.
+A prompt of fewer than eight words of its own is compared by its solution alone. A task that is
+told in other words and solved by another program is not found.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -30,7 +30,7 @@ def check_output(output: Path, files: Sequence[str]) -> None:
 
 
 def write_apart(
-    output: Path, files: Sequence[str], blocks: Iterable[pa.Table], found: Found, rules: Any
+    output: Path, files: Sequence[str], blocks: Iterable[pa.Table], found: Found, filters: Any
 ) -> None:
     """Writes the good rows of ROWS to `output`, each line as it was, and the bad ones beside it in
     `rejected.jsonl`: each with its file and line, the reasons, and its text as it was in `row`.
@@ -65,7 +65,7 @@ def write_apart(
             begin += len(lines)
         if begin != len(found):
             raise InputError(f"{', '.join(files)}: changed since it was looked at")
-    fields = {**_lineage(files), "filters": rules, "seed": None, "read": len(found)}
+    fields = {**_lineage(files), "filters": filters, "seed": None, "read": len(found)}
     kept = len(found) - left_out.total()
     write_sidecar(output, **fields, left_out=dict(left_out), rows=kept)
     write_sidecar(rejected, **fields, left_out={"good": kept}, rows=left_out.total())

@@ -91,7 +91,8 @@ def validate(
         found.compare(rules.similar)
         told = findings(found, files, rules, base.name, benchmarks, index, judged)
         if output is not None:
-            write_apart(output, files, drain(read_rows(files)), found, asdict(rules))
+            filters = {k: v for k, v in asdict(rules).items() if k != "listed"}
+            write_apart(output, files, drain(read_rows(files)), found, filters)
     return told
 
 
