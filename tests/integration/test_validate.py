@@ -69,8 +69,8 @@ def test_faults_are_told_and_bad_rows_are_written_apart(tmp_path: Path, tiny_mod
     ]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
     (tmp_path / "problems.jsonl").write_text("\n".join(problems) + "\n")
-    sidecar = {"filters": {}, "seed": None, "read": 4, "left_out": {}, "rows": 4}
-    origin = {"origin": "here", "revision": None, "licence": "MIT"}
+    sidecar: dict[str, Any] = {"filters": {}, "seed": None, "read": 4, "left_out": {}, "rows": 4}
+    origin: dict[str, Any] = {"origin": "here", "revision": None, "licence": "MIT"}
     write_sidecar(tmp_path / "problems.jsonl", **sidecar, **origin)
     done = run(
         *("rows.jsonl", "problems.jsonl", "--model", tiny_model, "--max-tokens", "4000"),
