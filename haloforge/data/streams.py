@@ -28,6 +28,9 @@ ROWS = pa.schema([("place", pa.string()), ("row", pa.string())])
 """What `read_rows` streams: `row` is a JSON object, `place` is its file and line, or row number."""
 
 BLOCK_BYTES = 16 * 2**20
+READ_CPUS = 0.1
+"""What reading books: it mostly waits for the stages after it. Ray Data puts stages that book alike
+into one task; with another number of CPUs a stage has tasks of its own, of one file too."""
 _BATCH = 1000
 _Rows = Iterator[tuple[str, str]]
 
@@ -102,7 +105,7 @@ def read_rows(files: Sequence[str]) -> Dataset:
     context.execution_options.preserve_order = True
     context.target_max_block_size = BLOCK_BYTES
     names = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files))
-    return names.map_batches(_read_files, batch_size=1)
+    return names.map_batches(_read_files, batch_size=1, num_cpus=READ_CPUS)
 
 
 def drain(rows: Dataset) -> Iterator[pa.Table]:

@@ -23,7 +23,7 @@ from haloforge.model.policy import resolve_policy
 from haloforge.report.progress import Report
 from haloforge.session import Session
 
-_STAGE_CPUS = 0.9
+_STAGE_CPUS = 0.95  # a core each, and room for the reading beside them
 _MB = 10**6
 
 
@@ -77,8 +77,6 @@ def validate(
     checks = Checks(tuple(files), tokenizer, rules.purpose, rules.max_tokens, index, rules.overlap)
     with tempfile.TemporaryDirectory() as folder:
         found = Found(checks.files, Path(folder))
-        # Less than the CPU that reading books, or Ray Data would put both into one task: a file
-        # would then be looked at by one core.
         checked = read_rows(files).map_batches(
             checks, batch_size=BATCH, batch_format="pyarrow", num_cpus=_STAGE_CPUS
         )
