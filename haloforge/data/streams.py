@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 import ray
 from ray.data import DataContext, Dataset
 
-from haloforge.errors import HaloforgeError, InfraError, InputError
+from haloforge.errors import InfraError, InputError, ResourceError
 
 ROWS = pa.schema([("place", pa.string()), ("row", pa.string())])
 """What `read_rows` streams: `row` is a JSON object, `place` is its file and line, or row number."""
@@ -118,15 +119,15 @@ def drain(rows: Dataset) -> Iterator[pa.Table]:
                 if (table := ray.get(block.ref)).num_rows:
                     yield table
     except ray.exceptions.RayTaskError as error:
-        cause: BaseException | None = error
-        # A RayTaskError is of its cause's class too, but its text is a traceback.
-        while cause is not None and (
-            isinstance(cause, ray.exceptions.RayError) or not isinstance(cause, HaloforgeError)
-        ):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is None:
+        # Not always by its cause: of what a stage raised Ray may keep the traceback's text only.
+        told = _TOLD.search(str(error))
+        if told is None:
             raise
-        raise type(cause)(str(cause)) from None
+        raise _KINDS[told[1]](told[2]) from None
+
+
+_KINDS = {kind.__name__: kind for kind in (InputError, ResourceError, InfraError)}
+_TOLD = re.compile(rf"^{InputError.__module__}\.({'|'.join(_KINDS)}): (.*)$", re.MULTILINE)
 
 
 def _read_files(batch: dict[str, Any]) -> Iterator[pa.Table]:

@@ -238,6 +238,10 @@ def test_a_store_that_fails_under_way_is_one_line(session: Session) -> None:
 
 
 def command(hub: str, tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return python(hub, tmp_path, "-m", "haloforge", "data", "prepare", *arguments)
+
+
+def python(hub: str, tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     environment = {
         **os.environ,
         "HF_ENDPOINT": hub,
@@ -245,7 +249,7 @@ def command(hub: str, tmp_path: Path, *arguments: str) -> "subprocess.CompletedP
         "NO_PROXY": "127.0.0.1",
     }
     return subprocess.run(
-        [sys.executable, "-m", "haloforge", "data", "prepare", *arguments],
+        [sys.executable, *arguments],
         cwd=tmp_path,
         env={**environment, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
@@ -284,19 +288,20 @@ def test_a_set_on_the_hub_is_streamed_at_its_commit(tmp_path: Path) -> None:
     assert any(f"/resolve/{revision}/data/train-1.parquet" in path for path in asked)
 
 
+NEWEST_OF = """
+from haloforge.data.sources import find_source
+source = find_source("hf://datasets/acme/rows")
+print(source.revision, *source.files)
+"""
+
+
 def test_what_is_newest_on_the_hub_is_pinned(tmp_path: Path) -> None:
-    place = tmp_path / "hub" / "acme" / "rows" / "data"
-    jsonl(place / "train.jsonl", *({"prompt": f"p{i}", "answer": "a"} for i in range(3)))
+    jsonl(tmp_path / "hub" / "acme" / "rows" / "data" / "train.jsonl", {"prompt": "p"})
     with dataset_hub(tmp_path / "hub") as (hub, _):
-        done = command(
-            hub,
-            tmp_path,
-            *("--dataset", "hf://datasets/acme/rows", "--output", "o.jsonl", "--no-test"),
-        )
+        done = python(hub, tmp_path, "-c", NEWEST_OF)
     assert done.returncode == 0, done.stderr
-    sidecar = read_sidecar(tmp_path / "o.jsonl")
-    assert sidecar is not None
-    assert (sidecar.revision, sidecar.rows) == (NEWEST, 3)
+    file = f"hf://datasets/acme/rows@{NEWEST}/data/train.jsonl"
+    assert done.stdout.split() == [NEWEST, file]
 
 
 @pytest.mark.parametrize("dataset", ["mbpp", "open_code_instruct"])

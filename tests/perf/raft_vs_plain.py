@@ -77,7 +77,7 @@ def ours(count: int, folder: Path) -> dict[str, Any]:
         """Times each stage."""
 
         @contextmanager
-        def stage(self, name: str, total: int, unit: str) -> Iterator[Stage]:
+        def stage(self, name: str, total: int | None, unit: str) -> Iterator[Stage]:
             began = time.monotonic()
             with super().stage(name, total, unit) as stage:
                 yield stage
