@@ -122,3 +122,75 @@ def _tell(done: "Prepared") -> None:
         click.echo(f"  {count} not there: {reason}")
     if done.test_output:
         click.echo(f"{done.test_output}: {done.test_rows} problems held out")
+
+
+@data_group.command("validate")
+@click.argument("files", nargs=-1, required=True)
+@click.option("--report", type=click.Path(path_type=Path), help="Write what is found as JSON.")
+@click.option(
+    "--fix",
+    type=click.Path(path_type=Path),
+    help="Write the good rows there, the others to rejected.jsonl beside it.",
+)
+@click.option(
+    "--for",
+    "purpose",
+    type=click.Choice(["sft", "problems"]),
+    help="What all rows should be.  [default: what each looks like]",
+)
+@click.option("--model", help="Whose tokens are counted.  [default: the bundled one]")
+@click.option("--max-tokens", type=click.IntRange(1), help="A longer row is wrong.")
+@click.option("--max-length", type=click.IntRange(1), help="Of longer rows the share is told.")
+@click.option(
+    "--similar",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Jaccard similarity of near duplicates.",
+)
+@click.option("--against", multiple=True, help="A benchmark of your own; may be repeated.")
+@click.option(
+    "--overlap",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of a benchmark prompt's 8-grams that makes a row contaminated.",
+)
+@click.option("--no-contamination", is_flag=True, help="Compare with no benchmark.")
+@click.option("--no-references", is_flag=True, help="Judge no reference by its tests.")
+@click.option("--listed", type=click.IntRange(0), help="Rows of each kind named in the report.")
+@settings_options
+def validate_command(
+    files: tuple[str, ...],
+    report: Path | None,
+    fix: Path | None,
+    model: str | None,
+    against: tuple[str, ...],
+    no_contamination: bool,
+    no_references: bool,
+    config: Path | None,
+    assignments: tuple[str, ...],
+    address: str | None,
+    **limits: Any,
+) -> None:
+    """Checks rows that train, or problems. Exits with 1 where rows are wrong.
+
+    Near duplicates and references that could not be judged are warnings: their rows stay good.
+    """
+    from haloforge.data.validate.fix import check_output
+    from haloforge.data.validate.report import show, write_report
+    from haloforge.data.validate.validate import Rules, files_of, validate
+    from haloforge.errors import HaloforgeError
+    from haloforge.session import Session
+
+    settings = settings_of(config, assignments, address, model=model)
+    if against and no_contamination:
+        raise click.UsageError("--against needs the comparison that --no-contamination leaves out")
+    given = {name: value for name, value in limits.items() if value is not None}
+    rules = Rules(contamination=not no_contamination, references=not no_references, **given)
+    read = files_of(files)
+    if fix is not None:
+        check_output(fix, read)
+    with Session(settings) as session:
+        found = validate(session, read, rules, settings.model, against, fix)
+    show(found)
+    if report is not None:
+        write_report(report, found)
+    if found["wrong"]:
+        raise HaloforgeError(f"{found['wrong']} of {found['rows']} rows are wrong")

@@ -31,6 +31,9 @@ ROWS = pa.schema([("place", pa.string()), ("row", pa.string())])
 """What `read_rows` streams: `row` is a JSON object, `place` is its file and line, or row number."""
 
 BLOCK_BYTES = 16 * 2**20
+READ_CPUS = 0.1
+"""What reading books: it mostly waits for the stages after it. Ray Data puts stages that book alike
+into one task; with another number of CPUs a stage has tasks of its own, of one file too."""
 _BATCH = 1000
 _Rows = Iterator[tuple[str, str]]
 
@@ -105,13 +108,18 @@ def read_rows(files: Sequence[str]) -> Dataset:
     context.execution_options.preserve_order = True
     context.target_max_block_size = BLOCK_BYTES
     names = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files))
-    return names.map_batches(_read_files, batch_size=1)
+    return names.map_batches(_read_files, batch_size=1, num_cpus=READ_CPUS)
 
 
 def drain(rows: Dataset) -> Iterator[pa.Table]:
     """The blocks of a stream, as they come. Raises the HaloforgeError that a stage met."""
     try:
-        yield from rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+        # Not by `iter_batches`: its threads outlive it for a moment, and where Ray is shut down by
+        # then, its core ends this process without a word.
+        for bundle in rows.iter_internal_ref_bundles():
+            for block in bundle.blocks:
+                if (table := ray.get(block.ref)).num_rows:
+                    yield table
     except ray.exceptions.RayTaskError as error:
         # Not always by its cause: of what a stage raised Ray may keep the traceback's text only.
         told = _TOLD.search(str(error))

@@ -1,0 +1,1 @@
+"""Checks of rows before anyone trains on them: `halo-forge data validate`."""
