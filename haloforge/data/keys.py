@@ -21,13 +21,17 @@ def digest64(*parts: Any) -> int:
     return int(digest(*(str(part).encode(errors="replace").decode() for part in parts)), 16)
 
 
-def mixed(values: Digests, seed: int) -> Digests:
-    """A random order of `values` for each `seed`: the output function of SplitMix64 (Steele, Lea
-    and Flood 2014)."""
-    state = values ^ np.uint64(digest64(seed))
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
+def mixed(values: Digests) -> Digests:
+    """Numbers whose every bit depends on every bit of the values': the output function of
+    SplitMix64 (Steele, Lea and Flood 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def ranks(values: Digests, seed: int) -> Digests:
+    """Numbers that put `values` in a random order, another for each `seed`."""
+    return mixed(values ^ np.uint64(digest64(seed)))
 
 
 def components(*keys: Digests) -> NDArray[np.int64]:
@@ -67,7 +71,7 @@ def held_out(prompts: Digests, groups: Digests, fraction: float, seed: int) -> M
     """
     names = names_of(components(prompts, groups), prompts)
     distinct = np.unique(names)
-    order = distinct[np.argsort(mixed(distinct, seed), kind="stable")]
+    order = distinct[np.argsort(ranks(distinct, seed), kind="stable")]
     return np.isin(names, order[: round(fraction * len(order))])
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from haloforge.data.asked import is_answered, parse_row, turns_of
-from haloforge.data.keys import Digests, components, digest64, mixed, names_of
+from haloforge.data.keys import Digests, components, digest64, names_of, ranks
 from haloforge.data.sidecar import lineage, write_sidecar
 from haloforge.data.streams import drain, list_files, read_rows, with_progress
 from haloforge.data.written import gather, write_rows
@@ -186,8 +186,8 @@ def allot(
     name = names_of(component, prompt)[first]
     stratum = np.zeros(count, np.uint64)
     met = np.unique(np.stack([of_row.astype(np.uint64), difficulty]), axis=1)
-    np.bitwise_xor.at(stratum, met[0].astype(np.int64), mixed(met[1], seed))
-    order = np.lexsort([mixed(name, seed), stratum])
+    np.bitwise_xor.at(stratum, met[0].astype(np.int64), ranks(met[1], seed))
+    order = np.lexsort([ranks(name, seed), stratum])
 
     size = np.bincount(of_row)[order].astype(np.float64)
     end = np.cumsum(size)

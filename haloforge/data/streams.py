@@ -135,8 +135,8 @@ _TOLD = re.compile(rf"^{InputError.__module__}\.({'|'.join(_KINDS)}): (.*)$", re
 def with_progress(
     blocks: Iterable[pa.Table], files: Sequence[str], name: str, report: Report
 ) -> Iterator[pa.Table]:
-    """The blocks as they come, with their progress shown in MB of `files`. A block's MB are its
-    column `bytes`, where it has one, else those of its rows' text."""
+    """The blocks as they come, with their progress shown in MB of `files`, which may be packed. A
+    block's MB are its column `bytes`, where it has one, else those of its rows' text."""
     total = sum(filesystem(file)[0].get_file_info(filesystem(file)[1]).size or 0 for file in files)
     whole = max(1, -(-total // 10**6))
     bytes_seen = shown = 0
@@ -145,9 +145,10 @@ def with_progress(
             yield block
             told = "bytes" in block.column_names
             bytes_seen += pc.sum(block["bytes"]).as_py() or 0 if told else block["row"].nbytes
-            stage.advance(bytes_seen // 10**6 - shown)
-            shown = bytes_seen // 10**6
-        stage.advance(max(0, whole - shown))
+            done = min(bytes_seen // 10**6, whole)
+            stage.advance(done - shown)
+            shown = done
+        stage.advance(whole - shown)
 
 
 def _read_files(batch: dict[str, Any]) -> Iterator[pa.Table]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from haloforge.raft.normalise import normalise
+from haloforge.data.normalise import normalise
 from haloforge.schema import TEST_CODE_JUDGES, Outcome, Problem
 from haloforge.verify.extract import Extracted, answer_of
 from haloforge.verify.settings import VerifySettings

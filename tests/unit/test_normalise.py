@@ -6,8 +6,8 @@ import tokenize
 
 import pytest
 
+from haloforge.data.normalise import normalise
 from haloforge.data.problems import starter_problems
-from haloforge.raft.normalise import normalise
 
 SAME = [
     ("cpp", "int main(){return 0;}", "int main() // hi\n{\n\treturn /* no */ 0 ;\n}\n"),

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from haloforge.data.normalise import normalise
 from haloforge.data.validate.words import I64, U64, Hashed, grams, words
-from haloforge.raft.normalise import normalise
 
 GRAM = 8  # words
 SHARED_BY = 10

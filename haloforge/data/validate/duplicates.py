@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from haloforge.data.validate.words import I64, U64, Hashed, mixed
+from haloforge.data.keys import mixed
+from haloforge.data.validate.words import I64, U64, Hashed
 
 SHINGLE = 5  # words
 BANDS, IN_BAND = 16, 8

@@ -1,13 +1,11 @@
 """`data validate`: all rows looked at, each by itself and beside others."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
-from haloforge.data.streams import drain, filesystem, list_files, read_rows
+from haloforge.data.streams import drain, list_files, read_rows, with_progress
 from haloforge.data.validate.benchmarks import AtHand, at_hand
 from haloforge.data.validate.contamination import OVERLAP, index_of
 from haloforge.data.validate.duplicates import SIMILAR
@@ -20,11 +18,9 @@ from haloforge.data.validate.stage import BATCH, MAX_FILES, Checks
 from haloforge.errors import InputError
 from haloforge.model.bases import BUNDLED
 from haloforge.model.policy import resolve_policy
-from haloforge.report.progress import Report
 from haloforge.session import Session
 
 _STAGE_CPUS = 0.95  # a core each, and room for the reading beside them
-_MB = 10**6
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ def validate(
         checked = read_rows(files).map_batches(
             checks, batch_size=BATCH, batch_format="pyarrow", num_cpus=_STAGE_CPUS
         )
-        for _ in _shown(found.read(drain(checked)), files, session.report):
+        for _ in with_progress(found.read(drain(checked)), files, "validate", session.report):
             pass
         if not len(found):
             raise InputError(f"{', '.join(files)}: no row there")
@@ -92,18 +88,3 @@ def validate(
             filters = {k: v for k, v in asdict(rules).items() if k != "listed"}
             write_apart(output, files, drain(read_rows(files)), found, filters)
     return told
-
-
-def _shown(blocks: Iterable[pa.Table], files: Sequence[str], report: Report) -> Iterator[pa.Table]:
-    """The blocks as they come, with their progress in MB of the files, which may be packed."""
-    sizes = [filesystem(file)[0].get_file_info(filesystem(file)[1]).size or 0 for file in files]
-    total = max(1, round(sum(sizes) / _MB))
-    seen = shown = 0
-    with report.stage("validate", total, "MB") as stage:
-        for block in blocks:
-            yield block
-            seen += sum(block["bytes"].to_pylist())
-            done = min(round(seen / _MB), total)
-            stage.advance(done - shown)
-            shown = done
-        stage.advance(total - shown)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from haloforge.data.keys import mixed
+
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
@@ -58,13 +60,6 @@ def grams(found: Hashed, size: int) -> Hashed:
         hashes = hashes * _STEP + found.values[place : place + count]
     within = found.owners[:count] == found.owners[size - 1 : size - 1 + count]
     return Hashed(mixed(hashes[within]), found.owners[:count][within])
-
-
-def mixed(hashes: U64) -> U64:
-    """Numbers whose every bit depends on every bit (the end of SplitMix64, Steele et al. 2014)."""
-    hashes = (hashes ^ (hashes >> np.uint64(30))) * _STEP
-    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return hashes ^ (hashes >> np.uint64(31))
 
 
 def _powers(base: np.uint64, count: int) -> U64:
