@@ -116,12 +116,16 @@ def _template(model: str | None) -> str | None:
 
 
 def _tell(done: "Prepared") -> None:
+    from haloforge.data.prepare import TEST_FILE
+
     what = "conversations" if done.purpose == "sft" else "problems"
     click.echo(f"{done.output}: {done.rows} {what} of {done.read} rows")
     for reason, count in done.left_out.items():
         click.echo(f"  {count} not there: {reason}")
     if done.test_output:
         click.echo(f"{done.test_output}: {done.test_rows} problems held out")
+    elif (other := done.output.with_name(TEST_FILE)).exists():
+        click.echo(f"{other}: of another run; this one holds nothing out")
 
 
 @data_group.command("validate")

@@ -18,7 +18,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises InputError for a missing or empty file, and for a line that is no JSON object.
     """
     try:
-        handle = path.open(encoding="utf-8", newline="\n")  # as JSON Lines has it
+        handle = path.open(encoding="utf-8-sig", newline="\n")  # as JSON Lines has it
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
@@ -72,7 +72,7 @@ class JsonLines(Sequence[dict[str, Any]]):
             return [self[place] for place in range(*index.indices(len(self)))]
         with self.path.open("rb") as handle:
             handle.seek(self._starts[index])
-            return _object(self.path, self._numbers[index], handle.readline().decode())
+            return _object(self.path, self._numbers[index], handle.readline().decode("utf-8-sig"))
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -85,6 +85,8 @@ def json_object(text: str, place: str) -> dict[str, Any]:
         row = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{place}: not valid JSON ({error.msg} at column {error.colno})") from None
+    except ValueError:  # of an integer that is longer than Python reads
+        raise InputError(f"{place}: not valid JSON (an integer of too many digits)") from None
     except RecursionError:
         raise InputError(f"{place}: JSON that is nested too deeply") from None
     if not isinstance(row, dict):

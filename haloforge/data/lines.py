@@ -112,10 +112,20 @@ def _lines(
     return {
         "row": line,
         "problem": other,
-        "prompt": digest64(checked.prefix or str(checked.turns())),
+        "prompt": _asked(checked),
         "group": digest64(traced["group"]),
         "name": digest64(traced["problem_id"]),
     }
+
+
+def _asked(problem: Problem) -> int:
+    """The digest of what a problem asks, as `data split` takes it: put by two system prompts, or
+    with other white space around, it is one."""
+    if problem.prefix:
+        return digest64(problem.prefix.strip())
+    return digest64(
+        *(turn["content"].strip() for turn in problem.turns() if turn["role"] != "system")
+    )
 
 
 def _problem(found: Adapted, place: str, writing: Writing) -> dict[str, Any]:
@@ -127,7 +137,7 @@ def _problem(found: Adapted, place: str, writing: Writing) -> dict[str, Any]:
     known = entry.languages if entry is not None else []
     language = writing.language or (known[0] if len(known) == 1 else None)
     named = {"language": language} if language else {}
-    problem = parse_problem({**named, **asked(found.conversation[:-1])}, place)
+    problem = parse_problem({**named, **found.names, **asked(found.conversation[:-1])}, place)
     return problem.model_dump(exclude_defaults=True)
 
 
@@ -137,7 +147,8 @@ def _traced(
     """`fields` with a group, and with where the row is from; a file of somebody's own may tell
     that of what it was made of."""
     where = source.named(place)
-    before = row.get("source") if source.entry is None else None
+    mapped = source.entry is not None and "source" in source.entry.fields
+    before = row.get("source") if source.entry is None else fields.get("source") if mapped else None
     traced = {
         **fields,
         "group": fields.get("group") or fields["problem_id"],

@@ -8,6 +8,7 @@ holds 32 bytes a row, and the scratch file, compressed, is as long as the data.
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,11 +22,11 @@ import pyarrow.ipc as ipc
 
 from haloforge.data.catalogue import Entry, entries
 from haloforge.data.jsonl import write_lines
-from haloforge.data.keys import Digests, Mask, firsts, held_out
+from haloforge.data.keys import Digests, Mask, components, firsts, held_out
 from haloforge.data.lines import LINES, Purpose, Writing, write
 from haloforge.data.problems import DEFAULT_LANGUAGE, LANGUAGES, is_answered, starter_problems
-from haloforge.data.sidecar import write_sidecar
-from haloforge.data.sources import Source
+from haloforge.data.sidecar import read_sidecar, write_sidecar
+from haloforge.data.sources import HUB, Source
 from haloforge.data.streams import ROWS, drain, read_file, read_rows
 from haloforge.errors import InputError
 from haloforge.report.progress import Report
@@ -122,11 +123,31 @@ def plan(
         raise InputError(f"{output}: the held-out part would replace it; choose another name")
     if planned.template is not None and purpose == "problems":
         raise InputError("--model: problems hold no chat text; its template is for --for sft")
-    read = {Path(file).absolute() for file in (*source.files, *source.test_files)}
+    if output.is_dir():
+        raise InputError(f"{output}: is a folder; give the name of a file in it")
+    files = (*source.files, *source.test_files)
+    read = {Path(file.removeprefix("file://")).resolve() for file in files}
     for path in (output, planned.test_output):
-        if path.absolute() in read:
+        if path.resolve() in read:
             raise InputError(f"{path}: it is among what is read; choose another folder")
+    _check_replaced(planned)
     return planned
+
+
+def _check_replaced(planned: Plan) -> None:
+    """Raises InputError where what is held out would replace what an earlier run on the same set
+    did not write."""
+    source, path = planned.source, planned.test_output
+    own_tests = source.bundled or source.test_files
+    if planned.keep_all or not (own_tests or planned.test_fraction) or not path.exists():
+        return
+    sidecar = read_sidecar(path)
+    if sidecar is None or _apart_from_commit(sidecar.origin) != _apart_from_commit(source.origin):
+        raise InputError(f"{path}: is there, and not held out of this set; choose another folder")
+
+
+def _apart_from_commit(origin: str) -> str:
+    return re.sub(f"^({HUB}[^@]*)@[0-9a-f]{{40}}", r"\1", origin)
 
 
 def _purpose_of(file: str) -> Purpose:
@@ -134,11 +155,11 @@ def _purpose_of(file: str) -> Purpose:
     for _, text in read_file(file):
         try:
             row = json.loads(text)
-        except ValueError:
+        except (RecursionError, ValueError):
             break  # told, with its place, where rows are read
         if isinstance(row, dict):
-            answered = "text" in row or "answer" in row or is_answered(row.get("messages"))
-            return "sft" if answered else "problems"
+            answer = row.get("text") or row.get("answer")
+            return "sft" if answer or is_answered(row.get("messages")) else "problems"
         break
     return "problems"
 
@@ -176,6 +197,11 @@ class _Pool:
     left_out: Counter[str] = field(default_factory=Counter)
     left_out_of_test: Counter[str] = field(default_factory=Counter)
     seen: Any = field(default_factory=hashlib.sha256)
+
+    @property
+    def own_tests(self) -> bool:
+        """Whether the source's own test split gave a row that can be held out."""
+        return sum(map(len, self.digests["prompt"])) > self.kept
 
     def column(self, name: str) -> Digests:
         parts = self.digests[name]
@@ -250,7 +276,9 @@ def _parts(plan: Plan, pool: _Pool, scratch: Path) -> tuple[Mask, Mask]:
         tested = np.zeros(len(prompts), np.bool_)
     elif own.any():
         tested = own
-        apart = np.isin(prompts, prompts[own]) | np.isin(groups, groups[own])
+        # In any number of steps: a variant of a variant of a test is one of it.
+        joined = components(prompts, groups)
+        apart = np.isin(joined, joined[own])
         pool.left_out[IN_TEST] += int((apart & ~own).sum())
         own = apart
     else:
@@ -313,7 +341,7 @@ def _second_pass(
             "part": part,
             "language": plan.language,
             "chat_template": plan.template,
-            "test_fraction": None if plan.keep_all or pool.tests_read else plan.test_fraction,
+            "test_fraction": None if plan.keep_all or pool.own_tests else plan.test_fraction,
             "files": [file.removeprefix(source.base) for file in source.files],
             "allow_test_data": source.allow_test_data,
         }
@@ -324,7 +352,7 @@ def _second_pass(
             licence=source.licence,
             filters={name: value for name, value in choices.items() if value not in (None, False)},
             seed=plan.seed,
-            read=pool.tests_read if part == "test" and pool.tests_read else pool.read,
+            read=pool.tests_read if part == "test" and pool.own_tests else pool.read,
             left_out=dict(sorted(left_out.items())),
             rows=count,
             parents=list(source.parents),

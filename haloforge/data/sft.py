@@ -78,10 +78,10 @@ def _begun(row: list[Message], head: list[Message]) -> list[Message]:
 def conversation(row: dict[str, Any], place: str) -> list[Message]:
     """The turns of one SFT row: its `messages`, or else its `text`, which may follow a template
     that is not ChatML where both are there. `place` names a row that has none in the InputError."""
-    if "messages" in row:
-        messages = row["messages"]
-        check_messages(messages, place)
-    elif "text" in row:
+    if row.get("messages") is not None:
+        check_messages(row["messages"], place)
+        messages = [{name: turn[name] for name in ("role", "content")} for turn in row["messages"]]
+    elif row.get("text") is not None:
         try:
             messages = parse_chatml(row["text"])
         except (TypeError, ValueError) as error:
@@ -90,6 +90,8 @@ def conversation(row: dict[str, Any], place: str) -> list[Message]:
         raise InputError(f"{place}: field 'text' (ChatML) or 'messages' is missing")
     if messages[-1]["role"] != "assistant":
         raise InputError(f"{place}: the last turn is not the assistant's, so there is no answer")
+    if not any(turn["role"] == "user" for turn in messages):
+        raise InputError(f"{place}: no turn is the user's, so there is no question")
     return messages
 
 

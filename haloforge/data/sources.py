@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from pydantic import ValidationError
 
@@ -51,7 +52,8 @@ class Source:
         """How many rows there are to read, where somebody counted them; a copy may have others."""
         if self.entry is None or not (self.bundled or self.revision):
             return None
-        used_for = {"train", "test"} if self.bundled or self.test_files else {"train"}
+        tests = self.bundled or self.test_files or self.allow_test_data
+        used_for = {"train", "test"} if tests else {"train"}
         splits = [split for split in self.entry.splits.values() if split.used_for in used_for]
         return sum(split.rows or 0 for split in splits) or None
 
@@ -79,7 +81,7 @@ def find_source(
     if entry is None:
         if copy is not None:
             raise InputError(f"{dataset}: not in the catalogue, so --from has no meaning for it")
-        return _own(dataset, fields or {})
+        return _own(dataset, fields or {}, allow_test_data)
     if fields:
         raise InputError(f"{dataset}: its entry maps its fields; --map is for files of your own")
     if entry.test_set and not allow_test_data:
@@ -88,7 +90,8 @@ def find_source(
         return Source(str(entry.origin), entry.name, entry, licence=entry.licence)
     if copy is None and entry.origin.hub:
         return _on_hub(entry, entry.origin.hub, allow_test_data)
-    return _stored(entry, copy or str(entry.origin.path), allow_test_data, _is_entry(dataset))
+    stored = _stored(entry, copy or str(entry.origin.path), allow_test_data, copy is not None)
+    return replace(stored, strict=_is_entry(dataset))
 
 
 def _is_entry(dataset: str) -> bool:
@@ -118,35 +121,39 @@ def _on_hub(entry: Entry, hub: str, allow_test_data: bool) -> Source:
     )
 
 
-def _newest(hub: str) -> str:
-    """The commit in full of what is newest on the hub."""
+def _newest(hub: str, revision: str | None = None) -> str:
+    """The commit in full of what is newest on the hub, of a branch or tag where one is given."""
     from huggingface_hub import HfApi
 
     with reaching(f"{HUB}{hub}"):
-        return str(HfApi().dataset_info(hub).sha)
+        return str(HfApi().dataset_info(hub, revision=revision).sha)
 
 
-def _stored(entry: Entry, location: str, allow_test_data: bool, strict: bool) -> Source:
+def _stored(entry: Entry, location: str, allow_test_data: bool, copied: bool) -> Source:
     location = _pinned(location)
     found = list_files(location)
     base = _base(location, found)
-    files, tests = _chosen(entry, found, base, allow_test_data, whole=False)
+    folders = _last_folders(base) if copied else ""
+    files, tests = _chosen(entry, found, base, allow_test_data, whole=False, folders=folders)
     return Source(
         origin=location,
         label=entry.name,
         entry=entry,
-        strict=strict,
         files=files,
         test_files=tests,
         base=base,
         revision=_revision(location),
         licence=entry.licence,
-        parents=_parents(files),
+        parents=_parents(files, allow_test_data),
         allow_test_data=allow_test_data,
     )
 
 
-def _own(dataset: str, fields: Mapping[str, str]) -> Source:
+def _own(dataset: str, fields: Mapping[str, str], allow_test_data: bool) -> Source:
+    hub = _hub_id(dataset)
+    known = next((each for each in entries().values() if hub and each.origin.hub == hub), None)
+    if known is not None and known.test_set and not allow_test_data:
+        raise _test_data(known.name)
     location = _pinned(dataset)
     try:
         files = tuple(list_files(location))
@@ -154,6 +161,8 @@ def _own(dataset: str, fields: Mapping[str, str]) -> Source:
         near = get_close_matches(dataset, entries(), 1)
         hint = f"; did you mean '{near[0]}' of the catalogue?" if near else ""
         raise InputError(f"{error}{hint}") from None
+    parents = _parents(files, allow_test_data)
+    licences = {parent.licence for parent in parents} if len(parents) == len(files) else set()
     return Source(
         origin=location,
         label="",
@@ -162,7 +171,9 @@ def _own(dataset: str, fields: Mapping[str, str]) -> Source:
         files=files,
         base=_base(location, list(files)),
         revision=_revision(location),
-        parents=_parents(files),
+        licence=licences.pop() if len(licences) == 1 else None,
+        parents=parents,
+        allow_test_data=allow_test_data,
     )
 
 
@@ -188,16 +199,25 @@ def _mapped(location: str, fields: Mapping[str, str]) -> Entry:
 
 
 def _pinned(location: str) -> str:
-    """`location`; an address on the hub with the commit that is newest there, if it names none."""
-    owner, _, rest = location.removeprefix(HUB).partition("/")
-    name, _, within = rest.partition("/")
-    if not location.startswith(HUB) or "@" in name or not name:
+    """`location`; an address on the hub with the commit in full that it names, or with the newest:
+    a branch and a tag move on."""
+    found = _ON_HUB.fullmatch(location)
+    if found is None or _revision(location):
         return location
-    return f"{HUB}{owner}/{name}@{_newest(f'{owner}/{name}')}/{within}".rstrip("/")
+    hub, revision, within = found.groups()
+    return f"{HUB}{hub}@{_newest(hub, revision and unquote(revision))}{within}".rstrip("/")
+
+
+_ON_HUB = re.compile(rf"{HUB}([^/@]+/[^/@]+)(?:@(refs/(?:convert|pr)/[^/]+|[^/]+))?((?:/.*)?)")
+
+
+def _hub_id(location: str) -> str | None:
+    found = _ON_HUB.fullmatch(location)
+    return found[1] if found else None
 
 
 def _revision(location: str) -> str | None:
-    found = re.match(f"{HUB}[^@]*@([0-9a-f]{{40}})", location)
+    found = re.match(f"{HUB}[^@]*@([0-9a-f]{{40}})(?:/|$)", location)
     return found[1] if found else None
 
 
@@ -207,17 +227,31 @@ def _base(location: str, files: list[str]) -> str:
     return f"{location.rstrip('/')}/"
 
 
-def _parents(files: tuple[str, ...]) -> tuple[Sidecar, ...]:
-    found = (read_sidecar(Path(file)) for file in files if "://" not in file)
-    return tuple(sidecar for sidecar in found if sidecar is not None)
+def _parents(files: tuple[str, ...], allow_test_data: bool) -> tuple[Sidecar, ...]:
+    """The sidecars beside `files`, which are to train: what was held out once stays held out."""
+    found = {file: read_sidecar(Path(file)) for file in files if "://" not in file}
+    for file, sidecar in found.items():
+        if sidecar is not None and sidecar.filters.get("part") == "test" and not allow_test_data:
+            raise _test_data(file)
+    return tuple(sidecar for sidecar in found.values() if sidecar is not None)
+
+
+def _last_folders(base: str) -> str:
+    """The last folders of a location, which may say what split is there."""
+    place = base if "://" in base else str(Path(base).absolute())
+    return "/".join(PurePosixPath(place).parts[-2:])
 
 
 def _chosen(
-    entry: Entry, files: list[str], base: str, allow_test_data: bool, whole: bool
+    entry: Entry,
+    files: list[str],
+    base: str,
+    allow_test_data: bool,
+    whole: bool,
+    folders: str = "",
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The files that train, and those of the set's own tests."""
-    splits = _splits(entry, [file.removeprefix(base) for file in files], whole)
-    used_for = [entry.splits[split].used_for if split else None for split in splits]
+    used_for = _used_for(entry, [file.removeprefix(base) for file in files], whole, folders)
 
     def of(part: str | None) -> tuple[str, ...]:
         return tuple(file for file, used in zip(files, used_for, strict=True) if used == part)
@@ -226,9 +260,11 @@ def _chosen(
     # A hub has files besides those of the splits; all that a copy of no split has may be wanted.
     rest = () if whole else of(None)
     files_of_train = of("train") or rest or of("validation")
-    if files_of_train:
+    if files_of_train and "benchmark" in entry.uses:
         # Tests that models are compared by stay out of whatever is tuned.
-        return files_of_train, () if "benchmark" in entry.uses else tests
+        return (*files_of_train, *(tests if allow_test_data else ())), ()
+    if files_of_train:
+        return files_of_train, tests
     if not tests:
         wanted = ", ".join(split.files or "any" for split in entry.splits.values())
         raise InputError(f"{base.rstrip('/')}: holds none of the set's files ({wanted})")
@@ -237,27 +273,46 @@ def _chosen(
     return tests, ()
 
 
-def _splits(entry: Entry, names: list[str], whole: bool) -> list[str | None]:
-    """The split of each file, by the set's patterns; in a copy that is made up otherwise, by the
-    pattern's last part, or by the split's name as a word of the file's."""
-
-    def by_pattern(name: str, pattern: str, split: str) -> bool:
-        return fnmatch(name, pattern)
-
-    def by_end(name: str, pattern: str, split: str) -> bool:
-        return fnmatch(PurePosixPath(name).name, PurePosixPath(pattern).name)
-
-    def by_word(name: str, pattern: str, split: str) -> bool:
-        return re.search(rf"(?<![a-z]){split}(?![a-z])", name.lower()) is not None
-
+def _used_for(entry: Entry, names: list[str], whole: bool, folders: str) -> list[str | None]:
+    """What each file is used for: by the set's patterns; in a copy that is made up otherwise, by a
+    pattern's last part, or by the split's name as a word of the file's name, else of its folders,
+    the inner ones first; where no file says, by the `folders` that the copy is in. Of a split that
+    has files which fit better others are nothing: they are of another config of the set."""
     patterns = {name: split.files for name, split in entry.splits.items() if split.files}
     rest = next((name for name, split in entry.splits.items() if split.files is None), None)
-    found: list[str | None] = []
-    for fits in (by_pattern,) if whole else (by_pattern, by_end, by_word):
-        found = [
-            next((split for split, each in patterns.items() if fits(name, each, split)), None)
-            for name in names
-        ]
-        if any(found):
-            break
-    return [split or rest for split in found]
+
+    def fit(name: str) -> tuple[int, str] | None:
+        path = PurePosixPath(name)
+        for split, pattern in patterns.items():
+            if fnmatch(name, pattern):
+                return 0, split
+        if whole:
+            return None
+        for split, pattern in patterns.items():
+            if fnmatch(path.name, PurePosixPath(pattern).name):
+                return 1, split
+        return by_word(path)
+
+    def by_word(path: PurePosixPath) -> tuple[int, str] | None:
+        for part in reversed(path.parts):
+            for split in patterns:
+                if re.search(rf"(?<![a-z])(?:{_WORDS.get(split, split)})(?![a-z])", part.lower()):
+                    return 2, split
+        return None
+
+    fits = [fit(name) for name in names]
+    if not any(fits):
+        fits = [by_word(PurePosixPath(folders))] * len(names)
+    best = {split: rank for rank, split in sorted(filter(None, fits), reverse=True)}
+    return [
+        (entry.splits[rest].used_for if rest else None)
+        if found is None
+        else entry.splits[found[1]].used_for
+        if found[0] == best[found[1]]
+        else "another"
+        for found in fits
+    ]
+
+
+_WORDS = dict.fromkeys(("valid", "validation"), "valid|validation")
+"""What a split's name is in copies, where that differs."""

@@ -35,6 +35,8 @@ READ_CPUS = 0.1
 """What reading books: it mostly waits for the stages after it. Ray Data puts stages that book alike
 into one task; with another number of CPUs a stage has tasks of its own, of one file too."""
 _BATCH = 1000
+_SLICE = 50
+"""Rows of a table that are made Python's at a time: one row may hold megabytes of tests."""
 _Rows = Iterator[tuple[str, str]]
 
 
@@ -65,11 +67,14 @@ def reaching(location: str) -> Iterator[None]:
         raise InputError(f"{location}: no such file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{location}: not UTF-8 text ({error.reason})") from None
-    except (EOFError, csv.Error, zlib.error, gzip.BadGzipFile, pa.ArrowInvalid) as error:
+    except (EOFError, OverflowError, csv.Error, *_TORN) as error:
         raise InputError(f"{location}: cannot be read ({_first_line(error)})") from None
     except (OSError, pa.ArrowException, *_network_errors()) as error:
         kind = InfraError if "://" in location else InputError
         raise kind(f"{location}: cannot be read ({_first_line(error)})") from None
+
+
+_TORN = (zlib.error, gzip.BadGzipFile, pa.ArrowInvalid)
 
 
 def _network_errors() -> tuple[type[Exception], ...]:
@@ -93,7 +98,9 @@ def list_files(location: str) -> list[str]:
     names = sorted(
         each.path.removeprefix(path).lstrip("/")
         for each in inside
-        if each.type == pafs.FileType.File and _format(each.path) is not None
+        if each.type == pafs.FileType.File
+        and _format(each.path) is not None
+        and not _tells_of_rows(each.path.rpartition("/")[2])
     )
     if not names:
         raise InputError(f"{location}: holds no file that ends in {', '.join(_READERS)}")
@@ -155,12 +162,14 @@ def _read_files(batch: dict[str, Any]) -> Iterator[pa.Table]:
     for file in batch["file"]:
         places: list[str] = []
         texts: list[str] = []
+        size = 0
         for place, text in read_file(str(file)):
             places.append(place)
             texts.append(text)
-            if len(texts) == _BATCH:
+            size += len(text)
+            if len(texts) == _BATCH or size >= BLOCK_BYTES:
                 yield pa.table({"place": places, "row": texts}, schema=ROWS)
-                places, texts = [], []
+                places, texts, size = [], [], 0
         yield pa.table({"place": places, "row": texts}, schema=ROWS)
 
 
@@ -184,8 +193,15 @@ def read_file(location: str) -> _Rows:
 
 def _lines(location: str, handle: Any) -> _Rows:
     # newline="\n": other characters that Python takes for line ends stand inside of JSON text.
-    for number, line in enumerate(io.TextIOWrapper(handle, "utf-8", newline="\n"), 1):
+    # utf-8-sig: some systems begin a file with a mark of its encoding.
+    begun = _format(location) != ".json"
+    for number, line in enumerate(io.TextIOWrapper(handle, "utf-8-sig", newline="\n"), 1):
         if line.strip():
+            if not begun and line.lstrip().startswith("["):
+                raise InputError(
+                    f"{location}: expected JSON Lines, one object a line, found a list"
+                )
+            begun = True
             yield f"{location}, line {number}", line
 
 
@@ -203,7 +219,7 @@ def _csv(location: str, handle: Any) -> _Rows:
 
 def _parquet(location: str, handle: Any) -> _Rows:
     with pq.ParquetFile(handle) as file:
-        yield from _table_rows(location, file.iter_batches(_BATCH))
+        yield from _table_rows(location, file.iter_batches(_SLICE))
 
 
 def _arrow(location: str, handle: Any) -> _Rows:
@@ -223,8 +239,8 @@ def _arrow(location: str, handle: Any) -> _Rows:
 def _table_rows(location: str, batches: Iterable[pa.RecordBatch]) -> _Rows:
     number = 0
     for batch in batches:
-        for start in range(0, batch.num_rows, _BATCH):
-            for row in batch.slice(start, _BATCH).to_pylist():
+        for start in range(0, batch.num_rows, _SLICE):
+            for row in batch.slice(start, _SLICE).to_pylist():
                 number += 1
                 yield f"{location}, row {number}", json.dumps(row, ensure_ascii=False, default=str)
 
@@ -243,6 +259,14 @@ def _format(name: str) -> str | None:
     """The known ending of a name, .gz aside; a file on the hub may have one of its own."""
     plain = name.removesuffix(".gz")
     return next((ending for ending in _READERS if plain.endswith(ending)), None)
+
+
+def _tells_of_rows(name: str) -> bool:
+    """Whether a file stands beside rows, of ours or of `datasets`, and holds none."""
+    return name.endswith(".meta.json") or name in _BESIDE_ROWS
+
+
+_BESIDE_ROWS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 
 
 def _first_line(error: BaseException) -> str:

@@ -189,9 +189,10 @@ def test_a_set_s_own_tests_are_what_is_held_out(session: Session, tmp_path: Path
     jsonl(tmp_path / "apps" / "train.jsonl", *train)
     jsonl(tmp_path / "apps" / "test.jsonl", *test)
     done = prepared(session, "apps", tmp_path / "out.jsonl", tmp_path / "apps")
-    assert [row["problem_id"] for row in lines(done.test_output or Path())] == ["apps/20", "apps/3"]
+    tests = [row["problem_id"] for row in lines(done.test_output or Path())]
+    assert tests == ["apps/test/20", "apps/test/3"]
     ids = [row["problem_id"] for row in lines(done.output)]
-    assert ids == [f"apps/{i}" for i in range(9) if i != 3]
+    assert ids == [f"apps/train/{i}" for i in range(9) if i != 3]
     assert done.left_out == {"its prompt or group is in the set's own test split": 1}
 
 

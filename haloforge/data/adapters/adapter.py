@@ -1,7 +1,7 @@
 """What an adapter is: it makes a problem and a conversation of a row, by its set's field names."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -22,12 +22,19 @@ class LeftOut(NamedTuple):
 class Adapted:
     """What a row gives: the fields of a `Problem`, and a conversation that ends with an answer.
 
-    `split` is the part of its set that a row says it is of, where it says so.
+    `split` is the part of its set that a row says it is of, where it says so. `names` are the
+    `problem_id` and `group` that a row without tests is of.
     """
 
     problem: dict[str, Any] | LeftOut
     conversation: list[Message] | LeftOut
     split: str | None = None
+    names: dict[str, Any] = field(default_factory=dict)
+
+
+def names_in(fields: dict[str, Any]) -> dict[str, Any]:
+    """What a problem is called, and its variants together."""
+    return {name: fields[name] for name in ("problem_id", "group") if fields.get(name)}
 
 
 class Shape(NamedTuple):
@@ -70,11 +77,13 @@ LanguageName = Annotated[str, AfterValidator(_known)]
 
 @dataclass(frozen=True)
 class Adapter(Generic[OptionsT]):
-    """One family of row shapes; `adapt` is a pure function."""
+    """One family of row shapes; `adapt` is a pure function. Where `fences`, the language that one
+    chooses is said of answers as the set gives them, so it must be theirs."""
 
     options: type[OptionsT]
     shapes: tuple[Shape, ...]
     adapt: Callable[[Row, OptionsT], Adapted]
+    fences: bool = False
 
     def check(self, row: Row) -> None:
         """Raises InputError that names the first field by which `row` differs from the shape that

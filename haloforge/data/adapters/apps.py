@@ -8,6 +8,7 @@ of a function; lists may stand for tuples, and the first of an expected list for
 """
 
 import json
+import re
 from typing import Any
 
 from haloforge.data.adapters.adapter import (
@@ -24,6 +25,7 @@ from haloforge.data.adapters.contest import distinct, stdio
 from haloforge.data.adapters.fields import cases, number, text, unpacked, wrong
 from haloforge.data.adapters.showing import hidden_names
 from haloforge.data.rows import Row
+from haloforge.schema import digest
 
 FIELDS = "question solutions input_output difficulty url starter_code"
 LOADED = shape(f"problem_id {FIELDS}")
@@ -70,7 +72,7 @@ def adapt(row: Row, options: Options) -> Adapted:
     place = number(row, number_field)
     if place is None:
         raise wrong(row, number_field, "a number")
-    key = f"apps/{place:.0f}"
+    key = f"apps/{_part(row)}/{place:.0f}"
     problem: dict[str, Any] = {
         "problem_id": key,
         "group": text(row, "url") or key,
@@ -80,6 +82,14 @@ def adapt(row: Row, options: Options) -> Adapted:
     }
     conversation = turns(judged["prompt"], fenced(code, "python")) if code else None
     return Adapted(problem, conversation or LeftOut("it has no solution"))
+
+
+def _part(row: Row) -> str:
+    """The set's two splits count from 0 each: by the name of the row's file, or by its question,
+    where that does not tell."""
+    file = row.place.rpartition(", ")[0].rpartition("/")[2]
+    found = re.search(r"(?<![a-z])(train|test)(?![a-z])", file.lower())
+    return found[1] if found else digest(text(row, "question"))
 
 
 def _printed(row: Row) -> dict[str, Any] | LeftOut:

@@ -6,11 +6,21 @@ google-deepmind/code_contests; lists of messages come as one struct of lists, an
 proto). Languages: 1 is Python 2, which no toolchain here runs.
 """
 
+from string import ascii_uppercase
 from typing import Any
 
-from haloforge.data.adapters.adapter import Adapted, Adapter, LeftOut, fenced, shape, turns, unix
+from haloforge.data.adapters.adapter import (
+    Adapted,
+    Adapter,
+    LeftOut,
+    fenced,
+    names_in,
+    shape,
+    turns,
+    unix,
+)
 from haloforge.data.adapters.contest import ContestOptions, distinct, limits, stdio
-from haloforge.data.adapters.fields import cases, number, text, texts, wrong
+from haloforge.data.adapters.fields import cases, number, text, texts, unpacked, wrong
 from haloforge.data.rows import Row
 
 CONTEST = shape(
@@ -33,8 +43,8 @@ def adapt(row: Row, options: ContestOptions) -> Adapted:
     if text(row, "input_file") or text(row, "output_file"):
         reason = LeftOut("it reads or writes files, not standard input")
         return Adapted(reason, reason)
-    names = ("public_tests", "private_tests", "generated_tests")
-    tests = distinct([test for name in names for test in cases(row, name)])
+    columns = ("public_tests", "private_tests", "generated_tests")
+    tests = distinct([test for name in columns for test in cases(row, name)])
     asked = stdio(text(row, "description"), tests, options.language)
     solutions = _solutions(row)
     code = solutions.get(options.language or "")
@@ -52,6 +62,7 @@ def adapt(row: Row, options: ContestOptions) -> Adapted:
         turns(asked["prompt"], fenced(code, options.language))
         if code
         else LeftOut(f"it has no solution in {options.language or 'the language asked for'}"),
+        names=names_in(problem),
     )
 
 
@@ -64,7 +75,7 @@ def _group(row: Row, site: str) -> str:
 
 
 def _solutions(row: Row) -> dict[str, str]:
-    columns = row["solutions"] or {}
+    columns = unpacked(row, "solutions") or {}
     try:
         pairs = list(zip(columns["language"], columns["solution"], strict=True))
     except (KeyError, TypeError, ValueError):
@@ -77,13 +88,13 @@ def _solutions(row: Row) -> dict[str, str]:
 
 
 def _seconds(row: Row) -> float | None:
-    limit = row.get("time_limit")
+    limit = unpacked(row, "time_limit")
     if not limit:
         return None
-    try:
-        return float(limit["seconds"] or 0) + float(limit.get("nanos") or 0) / 1e9
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise wrong(row, "time_limit", "'seconds' and 'nanos'") from None
+    if not isinstance(limit, dict) or "seconds" not in limit:
+        raise wrong(row, "time_limit", "'seconds' and 'nanos'")
+    parts = Row(limit, row.place)
+    return (number(parts, "seconds") or 0) + (number(parts, "nanos") or 0) / 1e9
 
 
 def _difficulty(row: Row) -> str | None:
@@ -91,9 +102,10 @@ def _difficulty(row: Row) -> str | None:
     if rating:
         return f"{rating:.0f}"
     place = int(number(row, "difficulty") or 0)
-    if place < len(DIFFICULTIES):
-        return DIFFICULTIES[place] or None
-    return chr(ord("A") + place - len(DIFFICULTIES))
+    names = [*DIFFICULTIES, *ascii_uppercase]
+    if not 0 <= place < len(names):
+        raise wrong(row, "difficulty", f"a number below {len(names)}")
+    return names[place] or None
 
 
 CODE_CONTESTS = Adapter(ContestOptions, (CONTEST,), adapt)

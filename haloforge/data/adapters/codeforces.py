@@ -26,7 +26,7 @@ from haloforge.data.adapters.contest import (
     limits,
     stdio,
 )
-from haloforge.data.adapters.fields import Tests, cases, number, text, texts
+from haloforge.data.adapters.fields import Tests, cases, flag, number, text, texts
 from haloforge.data.problems import asked_in
 from haloforge.data.rows import Row
 from haloforge.schema import digest
@@ -79,6 +79,7 @@ def adapt_answer(row: Row, options: AnswerOptions) -> Adapted:
     return Adapted(
         _tested(row, question, _all_tests(row), options.language),
         _answer(row, asked_for, options),
+        names=_names(row),
     )
 
 
@@ -87,7 +88,7 @@ def adapt_problem(row: Row, options: TestOptions) -> Adapted:
     no_answers = LeftOut("the set holds no solutions")
     if text(row, "input_mode") == "file":
         return Adapted(LeftOut("it reads and writes files, not standard input"), no_answers)
-    if options.complete_tests and row.get("official_tests_complete") is False:
+    if options.complete_tests and flag(row, "official_tests_complete") is False:
         return Adapted(LeftOut("its official tests are not complete"), no_answers)
     tests = distinct(cases(row, "official_tests"))
     problem = _tested(row, _statement(row), tests, options.language)
@@ -109,14 +110,18 @@ def _tested(
         return NO_TESTS
     rating = number(row, "rating")
     return {
-        "problem_id": f"codeforces/{text(row, 'id')}",
-        # One problem of two divisions has two names.
-        "group": f"codeforces/{min([text(row, 'id'), *texts(row, 'aliases')])}",
+        **_names(row),
         **stdio(question, tests, language),
         "limits": limits(number(row, "time_limit"), number(row, "memory_limit")),
         "difficulty": f"{rating:.0f}" if rating else text(row, "index"),
         "tags": texts(row, "tags"),
     }
+
+
+def _names(row: Row) -> dict[str, str]:
+    # One problem of two divisions has two names.
+    group = min([text(row, "id"), *texts(row, "aliases")])
+    return {"problem_id": f"codeforces/{text(row, 'id')}", "group": f"codeforces/{group}"}
 
 
 def _all_tests(row: Row) -> Tests:
@@ -169,5 +174,5 @@ def _sample(row: Row, options: AnswerOptions) -> Adapted:
     return Adapted(problem, turns(question, answer))
 
 
-CODEFORCES_ANSWERS = Adapter(AnswerOptions, (ANSWERED, SAMPLE), adapt_answer)
+CODEFORCES_ANSWERS = Adapter(AnswerOptions, (ANSWERED, SAMPLE), adapt_answer, fences=True)
 CODEFORCES_PROBLEMS = Adapter(TestOptions, (PROBLEM,), adapt_problem)

@@ -1,6 +1,7 @@
 """Reading a field of a row as what it should be; what it is not is an InputError naming it."""
 
 import json
+import math
 from typing import Any
 
 from haloforge.data.rows import Row
@@ -24,8 +25,9 @@ def text(row: Row, name: str) -> str:
 
 
 def texts(row: Row, name: str) -> list[str]:
-    """The texts in a field that is a list of them; none where it is null or not there."""
-    values = row.get(name)
+    """The texts in a field that is a list of them, also as JSON text, which a CSV holds; none where
+    it is empty or not there."""
+    values = unpacked(row, name)
     if values is None:
         return []
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
@@ -34,14 +36,28 @@ def texts(row: Row, name: str) -> list[str]:
 
 
 def number(row: Row, name: str) -> float | None:
-    """The number in a field, also one that is written as text; None where it is null."""
+    """The number in a field, also one that is written as text; None where it is null, which some
+    tables write as NaN and a CSV as no text."""
     value = row.get(name)
-    if value is None:
+    if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        found = float(value)
+    except (OverflowError, TypeError, ValueError):
         raise wrong(row, name, "a number") from None
+    if math.isinf(found):
+        raise wrong(row, name, "a finite number")
+    return None if math.isnan(found) else found
+
+
+def flag(row: Row, name: str) -> bool | None:
+    """Whether a field is true, also one that is written as text; None where it is empty."""
+    value = row.get(name)
+    if isinstance(value, str):
+        value = {"true": True, "false": False, "": None}.get(value.strip().lower(), value)
+    if value is not None and not isinstance(value, bool):
+        raise wrong(row, name, "true or false")
+    return value
 
 
 def unpacked(row: Row, name: str) -> Any:

@@ -75,23 +75,18 @@ def adapt_problem(row: Row, options: ProblemOptions) -> Adapted:
     `input` and `output`, and a reference may be code alone. A prompt that hides what its tests call
     is given a test that shows it.
     """
-    fields = {name: value for name, value in row.items() if value is not None}
-    for name in ("messages", "starter_code", "limits", "tags", "stop"):
-        if name in fields:
-            fields[name] = unpacked(row, name)
+    packed = {*row} & {"messages", "starter_code", "limits", "tags", "stop"}
+    fields = _without_nulls({**row, **{name: unpacked(row, name) for name in packed}})
     if "tests" in fields:
         fields["tests"] = cases(row, "tests")
     if options.language:
         fields.setdefault("language", options.language)
     if "reference" in fields:
         fields["reference"] = _reference(row, fields)
-    if isinstance(fields.get("prompt"), str) and isinstance(fields.get("test_code"), str):
-        called = fields.get("entry_point")
-        try:
-            fields["prompt"] = with_names_shown(fields["prompt"], fields["test_code"], called)
-        except ValueError as error:
-            return Adapted(LeftOut(str(error)), LeftOut(str(error)))
-    problem = parse_problem(fields, row.place)
+    try:
+        problem = parse_problem(_shown(fields), row.place)
+    except ValueError as error:
+        return Adapted(LeftOut(str(error)), LeftOut(str(error)))
     code = problem.reference.get(problem.language or "")
     answer = LeftOut("it has no reference in its language")
     return Adapted(
@@ -100,6 +95,35 @@ def adapt_problem(row: Row, options: ProblemOptions) -> Adapted:
         if code and problem.prefix is None
         else answer,
     )
+
+
+def _shown(fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` with a prompt that shows what Python tests call. Raises ValueError for tests that do
+    not parse."""
+    prompt, test_code = fields.get("prompt"), fields.get("test_code")
+    called = fields.get("entry_point")
+    if not isinstance(prompt, str) or not isinstance(test_code, str):
+        return fields
+    if not isinstance(called, str | None) or fields.get("judge", "function") != "function":
+        return fields
+    return {**fields, "prompt": with_names_shown(prompt, test_code, called)}
+
+
+def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    """`row` without what is there only because a table gives every row every column, and every turn
+    every field."""
+    fields = {name: value for name, value in row.items() if value is not None}
+    for name in ("reference", "starter_code"):
+        if isinstance(held := fields.get(name), dict):
+            fields[name] = {key: value for key, value in held.items() if value is not None}
+    if isinstance(turns := fields.get("messages"), list):
+        fields["messages"] = [
+            {name: turn[name] for name in ("role", "content") if name in turn}
+            if isinstance(turn, dict)
+            else turn
+            for turn in turns
+        ]
+    return fields
 
 
 def _reference(row: Row, fields: dict[str, Any]) -> dict[str, str]:
@@ -124,15 +148,20 @@ def adapt_own(row: Row, language: str | None, answered: bool) -> Adapted:
     Raises InputError that names place and field; also, where rows are to be `answered`, for turns
     that end without an answer.
     """
-    if INSTRUCTION.fits(row):
+    told = Row(_without_nulls(row), row.place)
+    if INSTRUCTION.fits(row) or INSTRUCTION.fits(told):
         return adapt_instruction(row, InstructionOptions())
+    row = told
     if is_answered(row.get("messages")) or ("text" in row and answered):
         turns = conversation(row, row.place)
         held = {name: row[name] for name in row if name in OTHER_FIELDS}
         named = {"language": language} if language else {}
         problem = parse_problem({**named, **held, **asked(turns[:-1])}, row.place)
         return Adapted(problem.model_dump(exclude_defaults=True), turns)
-    problem = in_language(parse_problem(row, row.place), language)
+    try:
+        problem = in_language(parse_problem(_shown(row), row.place), language)
+    except ValueError as error:
+        return Adapted(LeftOut(str(error)), LeftOut(str(error)))
     wanted = problem.language or language or DEFAULT_LANGUAGE
     found = reference_conversations([problem], wanted) if problem.prefix is None else []
     answer = found[0] if found else LeftOut(f"it has no reference in {wanted}")
@@ -146,7 +175,7 @@ def asked(turns: list[Message]) -> dict[str, Any]:
     return {"messages": turns}
 
 
-INSTRUCTIONS = Adapter(InstructionOptions, (INSTRUCTION,), adapt_instruction)
+INSTRUCTIONS = Adapter(InstructionOptions, (INSTRUCTION,), adapt_instruction, fences=True)
 CHAT = Adapter(Options, CHATS, adapt_chat)
 _OPTIONAL = frozenset(Problem.model_fields)
 PROBLEMS = Adapter(

@@ -7,12 +7,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from haloforge.data.adapters import ADAPTERS, Adapted, LeftOut
+from haloforge.data.adapters.adapter import names_in
 from haloforge.data.adapters.showing import hidden_names, names_called
 from haloforge.data.jsonl import first_fault
 from haloforge.data.problems import parse_problem
 from haloforge.data.rows import Row
 from haloforge.errors import InputError
 
+_UNFIT = (AttributeError, TypeError, ValueError, KeyError, OverflowError, RecursionError)
+_UNFIT_TOLD = "a field holds what is of another kind than the set's"
+"""Of what a field of another kind makes an adapter raise."""
 Use = Literal["sft", "problems", "benchmark"]
 Part = Literal["train", "validation", "test", "shots"]
 
@@ -137,30 +141,31 @@ class Entry(_Strict):
         adapter.check(mapped)
         try:
             found = adapter.adapt(mapped, options)
-        except InputError as error:  # what one row holds, not how the set is made up
+        except (InputError, *_UNFIT) as error:  # what one row holds, not how the set is made up
+            told = str(error) if isinstance(error, InputError) else f"{place}: {_UNFIT_TOLD}"
             if strict:
-                raise
-            left_out = LeftOut(str(error).removeprefix(f"{place}: "))
+                raise InputError(told) from None
+            left_out = LeftOut(told.removeprefix(f"{place}: "))
             return Adapted(left_out, left_out)
         if isinstance(found.problem, LeftOut):
             return found
         described = {"source": self.origin.hub or self.name, "license": self.licence}
         problem = _checked({**described, **found.problem}, place, strict)
-        return Adapted(problem, found.conversation, found.split)
+        return Adapted(problem, found.conversation, found.split, names_in(found.problem))
 
     def _options(self, language: str | None) -> Any:
         adapter = ADAPTERS[self.adapter]
-        if language is None or (
-            "language" not in adapter.options.model_fields and language in self.languages
-        ):
+        chosen = "language" in adapter.options.model_fields
+        listed = not self.languages or language in self.languages
+        if language is None or (listed and not chosen):
             return adapter.options.model_validate(self.options)
         try:
-            return adapter.options.model_validate({**self.options, "language": language})
+            if listed or (chosen and not adapter.fences):
+                return adapter.options.model_validate({**self.options, "language": language})
         except ValidationError:
-            known = ", ".join(self.languages)
-            raise InputError(
-                f"{self.name}: no answers in language '{language}'; known: {known}"
-            ) from None
+            pass  # a language that the adapter has no answers in
+        known = ", ".join(self.languages) or "those of the rows"
+        raise InputError(f"{self.name}: no answers in language '{language}'; known: {known}")
 
     def _mapped(self, row: dict[str, Any], place: str) -> Row:
         if not self.fields:
@@ -187,7 +192,7 @@ def _checked(fields: dict[str, Any], place: str, strict: bool) -> dict[str, Any]
         if strict:
             raise
         return LeftOut(str(error).removeprefix(f"{place}: "))
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         return LeftOut(str(error))
     return problem.model_dump(exclude_defaults=True)
 
