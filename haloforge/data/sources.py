@@ -150,10 +150,8 @@ def _stored(entry: Entry, location: str, allow_test_data: bool, copied: bool) ->
 
 
 def _own(dataset: str, fields: Mapping[str, str], allow_test_data: bool) -> Source:
-    hub = _hub_id(dataset)
-    known = next((each for each in entries().values() if hub and each.origin.hub == hub), None)
-    if known is not None and known.test_set and not allow_test_data:
-        raise _test_data(known.name)
+    if not allow_test_data:
+        _check_hub(dataset)
     location = _pinned(dataset)
     try:
         files = tuple(list_files(location))
@@ -211,9 +209,15 @@ def _pinned(location: str) -> str:
 _ON_HUB = re.compile(rf"{HUB}([^/@]+/[^/@]+)(?:@(refs/(?:convert|pr)/[^/]+|[^/]+))?((?:/.*)?)")
 
 
-def _hub_id(location: str) -> str | None:
+def _check_hub(location: str) -> None:
+    """Raises InputError for the address of a test set that the catalogue knows by name."""
     found = _ON_HUB.fullmatch(location)
-    return found[1] if found else None
+    if found is None:
+        return
+    for entry in entries().values():
+        # The hub does not tell capitals from small letters.
+        if entry.test_set and (entry.origin.hub or "").lower() == found[1].lower():
+            raise _test_data(entry.name)
 
 
 def _revision(location: str) -> str | None:
@@ -229,7 +233,8 @@ def _base(location: str, files: list[str]) -> str:
 
 def _parents(files: tuple[str, ...], allow_test_data: bool) -> tuple[Sidecar, ...]:
     """The sidecars beside `files`, which are to train: what was held out once stays held out."""
-    found = {file: read_sidecar(Path(file)) for file in files if "://" not in file}
+    local = (file.removeprefix("file://") for file in files)
+    found = {file: read_sidecar(Path(file)) for file in local if "://" not in file}
     for file, sidecar in found.items():
         if sidecar is not None and sidecar.filters.get("part") == "test" and not allow_test_data:
             raise _test_data(file)

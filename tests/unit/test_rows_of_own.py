@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from haloforge.cli.data import data_group
 from haloforge.data.adapters.fields import flag, number, texts
 from haloforge.data.catalogue import entries
 from haloforge.data.lines import Writing
-from haloforge.data.prepare import _parts, _Pool, plan, prepare
+from haloforge.data.prepare import _parts, _Pool, plan
 from haloforge.data.rows import Row
-from haloforge.data.sources import Source, find_source
+from haloforge.data.sources import Source
 from haloforge.errors import InputError
-from haloforge.report.progress import Report
 from tests.unit.set_rows import APPS, CODE_CONTESTS, CODEFORCES, COTS, SELF_OSS
 from tests.unit.test_adapters import problem, reason
 from tests.unit.test_prepare import OWN, TURNS, of_entry, starter, written
@@ -156,5 +157,8 @@ def test_a_set_is_prepared_again_but_over_no_other(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text("mine\n")
     with pytest.raises(InputError, match=r"test\.jsonl: is there"):
         starter(tmp_path / "train.jsonl")
-    prepare(plan(find_source("starter"), tmp_path / "t.jsonl", keep_all=True), Report())
+    output = ["--output", str(tmp_path / "t.jsonl"), "--no-test"]
+    done = CliRunner().invoke(data_group, ["prepare", "--dataset", "starter", *output])
+    assert done.exit_code == 0, done.output
+    assert f"{tmp_path / 'test.jsonl'}: of another run; this one holds nothing out" in done.output
     assert (tmp_path / "test.jsonl").read_text() == "mine\n"

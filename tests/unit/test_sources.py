@@ -70,7 +70,7 @@ def test_what_was_held_out_once_trains_nobody_by_mistake(tmp_path: Path) -> None
     own = folder(tmp_path, "train.jsonl", "test.jsonl")
     assert len(find_source(own).files) == 2  # somebody's own, of which nothing is known
     write_sidecar(tmp_path / "test.jsonl", **told("rows", {"part": "test"}))
-    for dataset in (own, f"{own}/test.jsonl"):
+    for dataset in (own, f"{own}/test.jsonl", f"file://{own}"):
         with pytest.raises(InputError, match=r"/test\.jsonl: test data"):
             find_source(dataset)
         assert find_source(dataset, allow_test_data=True).files
@@ -110,7 +110,7 @@ def test_a_set_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked.pop() == ("acme/rows", wanted)
     assert find_source(f"hf://datasets/acme/rows@{SHA}").revision == SHA
     assert not asked
-    for address in ("openai/openai_humaneval", f"evalplus/mbppplus@{SHA}/data"):
+    for address in ("openai/OpenAI_humaneval", f"evalplus/mbppplus@{SHA}/data"):
         with pytest.raises(InputError, match="--allow-test-data takes it"):
             find_source(f"hf://datasets/{address}")
         assert find_source(f"hf://datasets/{address}", allow_test_data=True).files
