@@ -26,3 +26,11 @@ class InfraError(HaloforgeError):
     """A failure of ours (dead actor, missing compiler, full disk): never a sample's fault."""
 
     exit_code = 4
+
+
+AT_FAULT = "the problem's "
+
+
+class ProblemFaultError(InfraError):
+    """A problem's own tests or checker are at fault, so that nothing is known of its answers. Its
+    message begins with AT_FAULT, by which the diagnostics of an `infra_error` tell it."""

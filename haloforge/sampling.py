@@ -116,7 +116,7 @@ def sample_and_judge(
             drawn = rollout_stage(done.left()[:PASS_ROWS], pool, asked, sampling)
             return judged_rows(verify, session.fleet, drawn, by_id, title)
 
-        passes = _passes(session, title, lambda: len(requests) - done.count, drawn_and_judged)
+        passes = in_passes(session, title, lambda: len(requests) - done.count, drawn_and_judged)
         for row, verdict in passes:
             if not done.add(row["problem_id"], row["index"]):
                 continue
@@ -208,7 +208,7 @@ def judge_again(
                 stored.judged()
                 yield judged
 
-        for row, verdict in _passes(session, title, lambda: len(left), read_and_judged):
+        for row, verdict in in_passes(session, title, lambda: len(left), read_and_judged):
             if row["sample_id"] in left:
                 left.remove(row["sample_id"])
                 shards.add(row, verdict)
@@ -220,7 +220,7 @@ def _stored(folder: Path, ids: frozenset[str]) -> Iterator[dict[str, Any]]:
     return (row.sample for row in read_judged(folder) if row.sample["sample_id"] in ids)
 
 
-def _passes(
+def in_passes(
     session: Session, title: str, left: Callable[[], int], judged: Callable[[], JudgedRows]
 ) -> JudgedRows:
     """What `judged` brings, again and again until nothing is `left`: there is more than one pass

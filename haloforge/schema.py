@@ -15,6 +15,8 @@ CODE_JUDGES = ("function", "pytest")
 """Judges whose tests are Python code, and so are the answers."""
 TEST_CODE_JUDGES = (*CODE_JUDGES, "program")
 PROGRAM_LANGUAGES = ("cpp", "rust", "go", "javascript", "java")
+UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
+"""What `ast.parse` raises for Python that is none; the last two for what is nested too deeply."""
 
 
 class Row(BaseModel):
@@ -146,8 +148,8 @@ def _functions(name: str, source: str) -> list[str]:
     """The functions that `source` defines. Raises ValueError where it does not parse."""
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f"'{name}' does not parse: {error}") from None
+    except UNPARSED as error:
+        raise ValueError(f"'{name}' does not parse: {str(error) or 'nested too deeply'}") from None
     return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
 
 

@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 
+from haloforge.schema import UNPARSED
 from haloforge.verify.function.tester import free_names
 
 
@@ -11,7 +12,7 @@ def names_called(test_code: str, entry_point: str | None) -> list[str]:
     """What an answer must define for `test_code`. Raises ValueError where that does not parse."""
     try:
         names = free_names(test_code, entry_point or "")
-    except (SyntaxError, ValueError) as error:
+    except UNPARSED as error:
         raise ValueError(f"its tests do not parse: {error}") from None
     return [name for name in names if name == entry_point or name not in sys.stdlib_module_names]
 
@@ -25,7 +26,7 @@ def asserts_of(test_code: str) -> list[str]:
     """The asserts of a test file and of its functions, as they are written. Raises ValueError."""
     try:
         tree = ast.parse(test_code)
-    except (SyntaxError, ValueError) as error:
+    except UNPARSED as error:
         raise ValueError(f"its tests do not parse: {error}") from None
     functions = [node.body for node in tree.body if isinstance(node, ast.FunctionDef)]
     bodies = [tree.body, *functions]

@@ -40,7 +40,7 @@ class Kind(StrEnum):
 
 WARNINGS = {
     Kind.NEAR_DUPLICATE: "very like an earlier row",
-    Kind.UNJUDGED: "its reference could not be judged, for a failure of ours",
+    Kind.UNJUDGED: "a reference could not be judged",
 }
 FAULTS = {
     Kind.JSON: "not a JSON object",
@@ -51,7 +51,7 @@ FAULTS = {
     Kind.HUGE: "more tokens than --max-tokens",
     Kind.PROBLEM_ID: "the id of an earlier problem, which asks something else",
     Kind.DUPLICATE: "the same as an earlier row (of problems: the same prompt)",
-    Kind.REFERENCE: "its reference fails its own tests",
+    Kind.REFERENCE: "its reference fails its own tests, or they are at fault",
     Kind.CONTAMINATED: "holds a task of a benchmark",
 }
 """Of each kind what it means."""

@@ -110,7 +110,7 @@ class Checks:
                 if row.turns:
                     texts.append(self._rendered(row, template))
                     counted.append(place)
-            except (TemplateError, ValueError) as error:
+            except (TemplateError, TypeError, ValueError) as error:
                 row.faults.append((Kind.ROLES, f"the chat template refuses the turns: {error}"))
         facts["tokens"] = -1
         if texts:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from haloforge.errors import InfraError
+from haloforge.errors import AT_FAULT, ProblemFaultError
 from haloforge.schema import Limits, Test
 from haloforge.verify.judges.judgement import last_words
 from haloforge.verify.limits import run_limits
@@ -44,7 +44,8 @@ def run_checker(
 
     All in one box, apart from the program's; bytes that are no UTF-8 come as U+FFFD. A checker that
     raises where it does not for the expected output in the printed one's place fails for what was
-    printed, which is wrong then. Raises InfraError for all other failures of a checker.
+    printed, which is wrong then. Raises ProblemFaultError for all other failures of a
+    checker.
     """
     rows = [(test.stdin, out.decode(errors="replace"), test.stdout) for test, out in runs]
     result = sandbox.run(
@@ -54,5 +55,5 @@ def run_checker(
         run_limits(settings, Limits(wall_s=WALL_S)),
     )
     if not result.clean or len(result.stdout) != len(rows):
-        raise InfraError(f"the problem's checker {last_words(result)}")
+        raise ProblemFaultError(f"{AT_FAULT}checker {last_words(result)}")
     return [answer == ord("1") for answer in result.stdout]

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from haloforge.errors import InfraError
+from haloforge.errors import AT_FAULT, ProblemFaultError
 from haloforge.schema import Outcome, Problem
 from haloforge.verify.box import BUSY_FACTOR
 from haloforge.verify.extract import Extracted
@@ -76,7 +76,7 @@ def judge_tests(
 
     Compiling needs no box of its own: the solution's has yet to run any of it. The solution has
     `limits.wall_s` for all tests together. It has `ran` when it answered a test, no call
-    ended a test, and it was alive at the end. Raises InfraError where the tests are at fault.
+    ended a test, and it was alive at the end. Raises ProblemFaultError where the tests are.
     """
     program = answer.code.encode(errors="replace")
     limits = run_limits(settings, problem.limits)
@@ -101,9 +101,9 @@ def judge_tests(
 def _failures(report: Report, solution: RunResult, tests: RunResult) -> dict[Outcome, str]:
     """Why it is no pass, the outcome that says most first; empty for a pass."""
     if report.broken is not None:
-        raise InfraError(f"the problem's tests are at fault: {report.broken}")
+        raise ProblemFaultError(f"{AT_FAULT}tests are at fault: {report.broken}")
     if not report.end and not report.used:
-        raise InfraError(f"the problem's tests {last_words(tests)}")
+        raise ProblemFaultError(f"{AT_FAULT}tests {last_words(tests)}")
     if not report.compiled:
         reason = "" if report.diagnostics else f"compiling {last_words(solution)}"
         return {Outcome.COMPILE_ERROR: reason}
@@ -120,7 +120,7 @@ def _failures(report: Report, solution: RunResult, tests: RunResult) -> dict[Out
         outcome, reason = died
         failures = {outcome: f"{failures.pop(Outcome.RUNTIME_ERROR)}; it {reason}", **failures}
     if not failures and not report.used:
-        raise InfraError("the problem's tests are at fault: none uses the solution")
+        raise ProblemFaultError(f"{AT_FAULT}tests are at fault: none uses the solution")
     if not failures and not report.answered:
         return {Outcome.WRONG_ANSWER: "no test got an answer from it"}
     if not failures and not (report.alive and report.passed == report.total > 0):

@@ -1,0 +1,111 @@
+"""`data validate`: which references are judged, in what language, and what verdicts say of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from haloforge import errors
+from haloforge.data.adapters.showing import asserts_of, names_called
+from haloforge.data.problems import parse_problem
+from haloforge.data.validate import references
+from haloforge.data.validate.references import _fault, _first, _samples, variant_in
+from haloforge.data.validate.rows import Kind, check_row
+from haloforge.schema import Problem
+
+TESTS = [{"stdin": "1", "stdout": "2"}]
+
+
+def problem(**fields: Any) -> Problem:
+    return parse_problem({"prompt": "x", "problem_id": "p", **fields}, "rows.jsonl, line 1")
+
+
+def test_a_reference_is_judged_in_its_own_language() -> None:
+    variant = variant_in(problem(tests=TESTS, language="python"), "C++17", own=False)
+    assert isinstance(variant, Problem) and variant.language == "cpp"
+    code = problem(test_code="assert f()", judge="function")
+    variant = variant_in(code, "python3", own=False)
+    assert isinstance(variant, Problem) and variant.language == "python"
+
+
+@pytest.mark.parametrize(
+    ("fields", "language", "why"),
+    [
+        ({"tests": TESTS}, "cobol", "no toolchain for language 'cobol'"),
+        ({"test_code": "assert f()"}, "cpp", "judge 'function' is for Python"),
+        ({"test_code": "x", "judge": "program", "language": "go"}, "rust", "its tests are in go"),
+    ],
+)
+def test_a_reference_that_cannot_be_judged_says_why(
+    fields: dict[str, Any], language: str, why: str
+) -> None:
+    assert variant_in(problem(**fields), language, own=False) == why
+
+
+def test_a_verifier_of_the_user_s_own_judges_any_language() -> None:
+    variant = variant_in(problem(tests=TESTS), "cobol", own=True)
+    assert isinstance(variant, Problem) and variant.language == "cobol"
+    program = problem(test_code="x", judge="program", language="go")
+    assert "needs a 'language'" in str(variant_in(program, "cobol", own=True))
+
+
+def test_a_refused_reference_travels_without_code(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    one = {"prompt": "x", "tests": TESTS, "reference": {"cobol": "STOP RUN.", "c/c": "x"}}
+    rows = [one, {"prompt": "y"}, {**one, "prompt": "z", "reference": {"python": "print(2)"}}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = list(_samples([str(path)], np.array([True, False, True]), own=False))
+    assert [each["sample_id"] for each in found] == ["0/cobol", "0/c/c", "2/python"]
+    assert [each["code"] for each in found] == ["", "", "print(2)"]
+    assert _fault(found[0], {}) == (Kind.UNJUDGED, "no toolchain for language 'cobol'")
+    assert [Problem.model_validate_json(each["problem"]).language for each in found] == [
+        None,
+        None,
+        "python",
+    ]
+    assert len(list(_samples([str(path)], np.array([True]), own=False))) == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "diagnostics", "expected"),
+    [
+        ("passed", "", None),
+        ("wrong_answer", "test 1: no\nmore", (Kind.REFERENCE, "wrong_answer (test 1: no)")),
+        ("infra_error", "no g++", (Kind.UNJUDGED, "infra_error (no g++)")),
+        (
+            "infra_error",
+            f"{errors.AT_FAULT}checker ended with status 1",
+            (Kind.REFERENCE, "the problem's checker ended with status 1"),
+        ),
+    ],
+)
+def test_a_fault_of_the_tests_is_the_row_s_and_one_of_ours_is_not(
+    outcome: str, diagnostics: str, expected: Any
+) -> None:
+    verdict = {"outcome": outcome, "diagnostics": diagnostics}
+    assert _fault({"completion": None}, verdict) == expected
+
+
+def test_a_pass_takes_the_first_rows_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(references, "PASS_ROWS", 4)
+    counts = np.array([2, 0, 3, 1, 9, 1])
+    assert np.flatnonzero(_first(counts > 0, counts)).tolist() == [0]
+    left = np.array([False, False, True, True, True, True])
+    assert np.flatnonzero(_first(left, counts)).tolist() == [2, 3]
+    left[[2, 3]] = False
+    assert np.flatnonzero(_first(left, counts)).tolist() == [4]
+
+
+def test_code_that_is_nested_too_deeply_is_a_fault_of_its_row() -> None:
+    deep = "(" * 5000 + ")" * 5000
+    deeper = "f" + ".f" * 20_000
+    for code in (deep, "-" * 100_000 + "1", deeper):
+        row = json.dumps({"prompt": "x", "test_code": code, "judge": "function"})
+        assert {kind for kind, _ in check_row(row, "r, line 1", None).faults} <= {Kind.SCHEMA}
+        for parse in (asserts_of, lambda source: names_called(source, None)):
+            try:
+                parse(code)
+            except ValueError as error:
+                assert "do not parse" in str(error)
