@@ -158,8 +158,8 @@ def _purpose_of(file: str) -> Purpose:
         except (RecursionError, ValueError):
             break  # told, with its place, where rows are read
         if isinstance(row, dict):
-            answer = row.get("text") or row.get("answer")
-            return "sft" if answer or is_answered(row.get("messages")) else "problems"
+            told = any(row.get(name) is not None for name in ("text", "answer"))
+            return "sft" if told or is_answered(row.get("messages")) else "problems"
         break
     return "problems"
 
