@@ -17,6 +17,7 @@ from haloforge.data.streams import drain, list_files, read_rows, with_progress
 from haloforge.data.written import LEFT_OUT, gather, write_rows
 from haloforge.errors import InputError
 from haloforge.report.progress import Report
+from haloforge.report.rows import one_line
 from haloforge.schema import Problem
 
 FOUND = pa.schema(
@@ -98,7 +99,8 @@ def _refuse(blocks: Any, index: int, source: str) -> None:
             place = block["place"][index].as_py()
             found = json.loads(block["row"][index].as_py()).get("problem_id")
             raise InputError(
-                f"{place}: field 'problem_id': '{found}' is that of another prompt as well"
+                f"{place}: field 'problem_id': '{one_line(str(found))}' is that of another prompt "
+                "as well"
             )
         index -= block.num_rows
     raise InputError(f"{source}: has changed while it was read")

@@ -184,5 +184,6 @@ def num_tests(row: dict[str, Any]) -> int:
 def fenced_language(text: str) -> str | None:
     """The language of the last block in `text` whose tag names one that is known."""
     found = [OPEN.match(line) for line in text.split("\n") if "```" in line]
-    named = [language_of(match["info"].split()[0]) for match in found if match and match["info"]]
+    tags = [match["info"].split() for match in found if match]
+    named = [language_of(tag[0]) for tag in tags if tag]
     return next((language for language in reversed(named) if language), None)

@@ -46,6 +46,11 @@ def visible(text: str) -> str:
     return "\n".join(line if line.isprintable() else "".join(map(_visible, line)) for line in lines)
 
 
+def one_line(text: str) -> str:
+    """`visible`, with line ends as their escapes as well."""
+    return visible(text).replace("\n", "\\n")
+
+
 def _visible(character: str) -> str:
     if character.isprintable():
         return character
@@ -68,7 +73,7 @@ def print_parts(console: Console, parts: Sequence[Part]) -> None:
     """One line a part: its rows, its problems, and its rows by difficulty."""
     totals = sum((part.difficulties for part in parts), Counter())
     named = [name for name, _ in totals.most_common(_SHOWN_NAMES)]
-    table = [["part", "rows", "problems", *(visible(name) for name in named)]]
+    table = [["part", "rows", "problems", *(one_line(name) for name in named)]]
     for part in parts:
         counts = [part.rows, part.problems, *(part.difficulties[name] for name in named)]
         table.append([part.name, *(f"{count:,}" for count in counts)])
@@ -84,7 +89,7 @@ def print_parts(console: Console, parts: Sequence[Part]) -> None:
 
 
 def _print_row(console: Console, place: str, row: dict[str, Any]) -> None:
-    _line(console, Text(f"== {visible(place)}", style="bold"))
+    _line(console, Text(f"== {one_line(place)}", style="bold"))
     about = [f"{name} {visible(_short(row[name]))}" for name in _ABOUT if name in row]
     if about:
         _line(console, Text("   ".join(about), style="dim"))
@@ -98,7 +103,7 @@ def _print_row(console: Console, place: str, row: dict[str, Any]) -> None:
     if num_tests(row):
         _print_tests(console, row)
     if isinstance(row.get("reference"), dict):
-        _line(console, Text(f"-- reference in {', '.join(map(visible, row['reference']))}"))
+        _line(console, Text(f"-- reference in {', '.join(map(one_line, row['reference']))}"))
     console.print()
 
 

@@ -32,7 +32,10 @@ INLINE = re.compile(r"```[ \t]*([\w+#.-]*)[ \t]+([^`]+?)[ \t]*```")
 
 C_PROGRAM = re.compile(r"^(?!\s*(?:pub\s+)?(?:fn|func|public)\b)[^/\n]*\bmain\s*\(", re.M)
 C_PART = re.compile(
-    r"^\s*#\s*include\b|^\s*using\s+namespace\b|^\s*template\s*<|^[\w:<>*&,\s]+\([^)\n]*\)\s*\{",
+    r"^\s*#\s*include\b|^\s*using\s+namespace\b|^\s*template\s*<|"
+    # A function's head. Of lines before its own one at most is looked at, and none twice: else a
+    # long text of words alone would take minutes.
+    r"^(?:[\w:<>*&,]|[^\S\n])*+(?:(?<=[^\n])|\n)\([^)\n]*\)\s*\{",
     re.M,
 )
 CPP_ONLY = re.compile(
@@ -156,6 +159,7 @@ def last_block(completion: str) -> Extracted | None:
 
 def program_likeness(code: str, language: str) -> int:
     """2 for what looks like a whole program of `language`, 1 for part of one, 0 for neither."""
+    code = _squeezed(code)
     if language in OTHERS:
         program, part = OTHERS[language]
     elif language in C_FAMILY:
@@ -169,6 +173,7 @@ def program_likeness(code: str, language: str) -> int:
 
 def guess_language(code: str) -> str | None:
     """The language that untagged code seems to be in."""
+    code = _squeezed(code)
     for language in OTHERS:
         if program_likeness(code, language) == 2:
             return language
@@ -181,6 +186,11 @@ def guess_language(code: str) -> str | None:
     if in_python:
         return "python"
     return next((other for other in OTHERS if program_likeness(code, other)), None)
+
+
+def _squeezed(code: str) -> str:
+    """`code` with one empty line for many, each of which a pattern would begin at anew."""
+    return re.sub(r"\n\s*\n", "\n\n", code)
 
 
 def _answer(completion: str) -> str:

@@ -1,11 +1,15 @@
 """Extraction on answers as small models write them: every fence, spelling, cut-off and aside."""
 
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from haloforge.verify.extract import Extracted, extract, guess_language
+from haloforge.verify.extract import C_PART, Extracted, extract, guess_language, program_likeness
 
 CPP = "#include <iostream>\nint main() {\n    std::cout << 1;\n}\n"
 HELPER = "int twice(int x) {\n    return 2 * x;\n}\n"
@@ -228,3 +232,17 @@ def test_a_program_of_another_language_is_no_answer(wanted: str) -> None:
     for language, code in OTHERS.items():
         if language != wanted:
             assert extract(f"```{language}\n{code}```", wanted) is None, language
+
+
+@given(st.text("a \n\t(){:/\u2028", max_size=25))
+def test_the_head_of_a_function_is_found_as_by_the_plain_pattern(code: str) -> None:
+    plain = re.compile(r"^[\w:<>*&,\s]+\([^)\n]*\)\s*\{", re.M)
+    assert bool(C_PART.search(code)) == bool(plain.search(code))
+    assert program_likeness(code, "cpp") == bool(plain.search(code))
+
+
+@pytest.mark.parametrize("line", ["word\n", "\n", " \n", "a b\n\n", "f(\n"])
+def test_a_long_text_is_looked_through_at_once(line: str) -> None:
+    begun = time.process_time()
+    guess_language(line * 20_000)
+    assert time.process_time() - begun < 5

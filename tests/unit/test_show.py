@@ -103,16 +103,18 @@ def test_facts_of_a_row() -> None:
     assert row_facts({"prompt": "?"}, "f, line 1", None)["judge"] == "compile"
     assert num_tests({"test_code": "fn main() {}"}) == 1
     assert fenced_language("```\nx\n```") is None
+    assert fenced_language("```\r\nx\r\n```\r\n") is None
+    assert fenced_language("```cpp\r\nx\r\n```\r\n") == "cpp"
 
 
 def test_parts_are_a_table() -> None:
-    names = Counter({"easy": 1200, "hard \x1b": 3})
+    names = Counter({"easy": 1200, "hard \x1b\n": 3})
     parts = [Part("train", None, 1203, 900, names), Part("test", None, 0, 0, Counter())]  # type: ignore[arg-type]
     console = Console(file=io.StringIO(), width=PLAIN_WIDTH)
     print_parts(console, parts)
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().split("\n")[:3] == [
-        r"part    rows  problems   easy  hard \x1b",
-        r"train  1,203       900  1,200          3",
-        r"test       0         0      0          0",
+        r"part    rows  problems   easy  hard \x1b\n",
+        r"train  1,203       900  1,200            3",
+        r"test       0         0      0            0",
     ]

@@ -2,13 +2,18 @@
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from haloforge.config import Settings
 from haloforge.data.sft import to_chatml
-from haloforge.data.validate.contamination import GRAM, SHARED_BY, Task, index_of
+from haloforge.data.validate import stage
+from haloforge.data.validate.benchmarks import at_hand
+from haloforge.data.validate.contamination import GRAM, SHARED_BY, Task, forms_of, index_of
 from haloforge.data.validate.duplicates import (
     SHINGLE,
     near_repeats,
@@ -238,3 +243,58 @@ def test_prompts_that_are_too_short_are_counted() -> None:
     index = index_of({"all": [*tasks(2), Task("short", "Add two numbers.", {})], "none": []})
     assert index.short() == {"all": 1}
     assert index_of({}).by_prompt(grams(words(["a b c d e f g h i"]), GRAM), 0.7) == {}
+
+
+JOINED = """#include <iostream>
+#include <string>
+using namespace std;
+int main() { string a, b; cin >> a >> b; cout << a << "-" << b << endl; return 0; }
+"""
+
+
+def test_a_short_program_with_a_frame_is_nobody_s() -> None:
+    assert forms_of(JOINED, "cpp") == []
+    assert (
+        len(forms_of(JOINED.replace("return", "cout << a.size() + b.size(); return"), "cpp")) == 1
+    )
+
+
+@pytest.mark.parametrize(
+    "said", ['"""Adds up."""', "'Adds \u00e9.'  # so", 'r"""Adds\n\n    up."""']
+)
+def test_python_is_the_same_without_its_docstrings(said: str) -> None:
+    bare = (
+        f"class Empty:\n    pass\n\n\ndef total(numbers):\n    {PROGRAM.splitlines()[1]}\n        "
+    )
+    bare += "found = numbers[each] + 1\n    return found + len(numbers)\n"
+    documented = bare.replace("    pass", f"    {said}").replace(
+        "def total(numbers):", f"def total(numbers):\n    {said}"
+    )
+    [plain] = forms_of(bare, "python")
+    assert plain in forms_of(f"{said}\n\n{documented}", "python")
+    assert len(forms_of(f"{documented})", "python")) == 1  # does not parse
+
+
+def test_answers_of_rows_to_compare_with_are_solutions(tmp_path: Path) -> None:
+    path = tmp_path / "held.jsonl"
+    answer = {"role": "assistant", "content": f"```python\n{PROGRAM}```"}
+    rows = [{"messages": [ASKED, answer], "stars": 5}, {"prompt": "x", "reference": {"c": "y"}}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    [one, two] = at_hand(Settings(), [str(path)]).tasks[str(path)]
+    assert (one.prompt, one.solutions) == ("Print 1.", {"python": PROGRAM})
+    assert (two.prompt, two.solutions) == ("x", {"c": "y"})
+
+
+def test_a_batch_is_looked_at_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "_AT_ONCE", 100)
+    rows = ["x" * size for size in (40, 40, 40, 250, 1, 99)]
+    pieces = [piece["row"].to_pylist() for piece in stage.slices(pa.table({"row": rows}))]
+    assert [len(row) for piece in pieces for row in piece] == [40, 40, 40, 250, 1, 99]
+    assert [len(piece) for piece in pieces] == [2, 1, 2, 1]
+    empty = pa.table({"row": pa.array([], pa.string())})
+    assert [piece.num_rows for piece in stage.slices(empty)] == [0]
+
+
+def test_an_answer_of_megabytes_is_not_looked_through() -> None:
+    answer = {**ANSWER, "content": f"```cpp\n{'x ' * 600_000}\n```"}
+    assert check_row(json.dumps({"messages": [ASKED, answer]}), PLACE, None).solutions == []

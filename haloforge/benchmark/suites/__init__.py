@@ -4,6 +4,7 @@ from haloforge.benchmark.suites.catalogue import SUITES, Suite
 from haloforge.benchmark.suites.loading import (
     PREFIX,
     SuiteProblems,
+    each_problem,
     load_suite,
     suite_named,
     suite_of,
@@ -18,6 +19,7 @@ __all__ = [
     "Style",
     "Suite",
     "SuiteProblems",
+    "each_problem",
     "load_suite",
     "suite_named",
     "suite_of",

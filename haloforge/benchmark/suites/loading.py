@@ -54,25 +54,8 @@ def load_suite(suite: Suite, style: Style, chosen: BenchmarkSettings) -> SuitePr
     suite's version, or that cannot be read; for a style that the suite is not asked in, and for
     days where it has none.
     """
-    if style not in suite.styles:
-        raise InputError(
-            f"suite '{suite.name}' is asked in style {' or '.join(suite.styles)} only, not {style}"
-        )
-    if suite.date_field is None and (chosen.from_date or chosen.to_date):
-        raise InputError(f"suite '{suite.name}' has no dates: leave out from_date and to_date")
-    reader = Reader(_files(suite, chosen))
-    try:
-        problems = list(suite.adapt(_dated(reader, suite, chosen), style))
-    except ValidationError as error:
-        raise InputError(f"suite '{suite.name}': {first_fault(error)}") from None
-    if suite.sha256 is not None and reader.sha256 != suite.sha256:
-        raise InputError(
-            f"suite '{suite.name}': the data in {_files(suite, chosen)[0]} is not that of version "
-            f"{suite.version} (sha256 {reader.sha256}, expected {suite.sha256}); get it from "
-            f"{suite.origin}"
-        )
-    if not problems:
-        raise InputError(f"suite '{suite.name}': no problem there, or none of these dates")
+    reader = _reader(suite, style, chosen)
+    problems = list(_problems(reader, suite, style, chosen))
     described = {
         problem.problem_id: problem.model_copy(
             update={"source": suite.title, "license": suite.licence}
@@ -93,6 +76,42 @@ def load_suite(suite: Suite, style: Style, chosen: BenchmarkSettings) -> SuitePr
             **{name: day.isoformat() if day else None for name, day in days.items()},
         },
     )
+
+
+def each_problem(suite: Suite, style: Style, chosen: BenchmarkSettings) -> Iterator[Problem]:
+    """The problems of `load_suite` one after another, none held. Raises the same; that the data is
+    of another version is known at its end."""
+    yield from _problems(_reader(suite, style, chosen), suite, style, chosen)
+
+
+def _reader(suite: Suite, style: Style, chosen: BenchmarkSettings) -> Reader:
+    if style not in suite.styles:
+        raise InputError(
+            f"suite '{suite.name}' is asked in style {' or '.join(suite.styles)} only, not {style}"
+        )
+    if suite.date_field is None and (chosen.from_date or chosen.to_date):
+        raise InputError(f"suite '{suite.name}' has no dates: leave out from_date and to_date")
+    return Reader(_files(suite, chosen))
+
+
+def _problems(
+    reader: Reader, suite: Suite, style: Style, chosen: BenchmarkSettings
+) -> Iterator[Problem]:
+    some = False
+    try:
+        for problem in suite.adapt(_dated(reader, suite, chosen), style):
+            some = True
+            yield problem
+    except ValidationError as error:
+        raise InputError(f"suite '{suite.name}': {first_fault(error)}") from None
+    if suite.sha256 is not None and reader.sha256 != suite.sha256:
+        raise InputError(
+            f"suite '{suite.name}': the data in {_files(suite, chosen)[0]} is not that of version "
+            f"{suite.version} (sha256 {reader.sha256}, expected {suite.sha256}); get it from "
+            f"{suite.origin}"
+        )
+    if not some:
+        raise InputError(f"suite '{suite.name}': no problem there, or none of these dates")
 
 
 def _files(suite: Suite, chosen: BenchmarkSettings) -> list[Path]:

@@ -4,27 +4,40 @@ As in PaLM (Chowdhery et al. 2022, section 8) a task is known to a row that hold
 of its prompt; unlike there, one row must hold them. As in GPT-3 (Brown et al. 2020, appendix C)
 n-grams that more than ten texts share are not looked at: of one benchmark's prompts, here, so that
 what they say of the form of an answer makes no row suspect. A solution is known where the row's
-code is the same but for comments and white space; one shorter than `LEAST_CODE` may be anybody's.
+code is the same but for comments, white space and Python's docstrings; one shorter than
+`LEAST_CODE` or `LEAST_BRACED` may be anybody's.
 
 A prompt of fewer than eight words of its own is compared by its solution alone. A task that is
 told in other words and solved by another program is not found.
 """
 
+import ast
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 
 from haloforge.data.normalise import normalise
 from haloforge.data.validate.words import I64, U64, Hashed, grams, words
+from haloforge.schema import UNPARSED
+from haloforge.verify.extract import BRACES
 
 GRAM = 8  # words
 SHARED_BY = 10
 OVERLAP = 0.7
 """The share of a prompt's 8-grams that makes a row suspect, where nothing else is asked for."""
 LEAST_CODE = 80  # characters
+LEAST_BRACED = 140
+"""As LEAST_CODE, in languages with braces: includes, `main` and `return` alone are 80 characters of
+C++, and a program that reads two strings and joins them, which may be anybody's, has 123. Of the
+bundled problems none two share a longer one."""
+_DOCSTRING = re.compile(r"(?:\A|:[^\n]*\n)\s*(?:#[^\n]*\s+)*[rRuU]?[\"']")
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Task(NamedTuple):
@@ -75,8 +88,8 @@ class Index:
 
     def by_solution(self, solutions: Iterable[tuple[str, str]]) -> int | None:
         """The task that one of these solutions, each with its language, is a solution of."""
-        forms = (form_of(code, language) for language, code in solutions)
-        found = (self.solutions.get(form) for form in forms if form is not None)
+        forms = (form for language, code in solutions for form in forms_of(code, language))
+        found = map(self.solutions.get, forms)
         return next((task for task in found if task is not None), None)
 
     def short(self) -> dict[str, int]:
@@ -101,8 +114,7 @@ def index_of(benchmarks: Mapping[str, Sequence[Task]]) -> Index:
             names.append(task.name)
             origins.append(benchmark)
             for language, code in task.solutions.items():
-                form = form_of(code, language)
-                if form is not None:
+                for form in forms_of(code, language):
                     solutions.setdefault(form, place)
         offset += len(tasks)
     every, tasks_of = np.concatenate(values), np.concatenate(owners)
@@ -119,9 +131,37 @@ def index_of(benchmarks: Mapping[str, Sequence[Task]]) -> Index:
     )
 
 
-def form_of(code: str, language: str | None) -> int | None:
-    """A digest of `code` that comments and white space do not change; None for a short one."""
-    form = normalise(code, language)
-    if len(form) < LEAST_CODE:
-        return None
-    return int.from_bytes(blake2b(form.encode(errors="replace"), digest_size=8).digest(), "big")
+def forms_of(code: str, language: str | None) -> list[int]:
+    """Digests of `code` that comments and white space do not change, of Python with and without its
+    docstrings; none for what is too short."""
+    forms = [normalise(code, language)]
+    if language == "python" and _DOCSTRING.search(code):
+        forms.append(normalise(_undocumented(code), language))
+    least = LEAST_BRACED if language in BRACES else LEAST_CODE
+    return [
+        int.from_bytes(blake2b(form.encode(errors="replace"), digest_size=8).digest(), "big")
+        for form in dict.fromkeys(forms)
+        if len(form) >= least
+    ]
+
+
+def _undocumented(code: str) -> str:
+    """Python without its docstrings; as it is where it does not parse."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that are none
+            tree = ast.parse(code)
+    except UNPARSED:
+        return code
+    text = code.encode()
+    begins = [0, *accumulate(len(line) for line in text.splitlines(keepends=True))]
+    found = []
+    for node in ast.walk(tree):
+        body = node.body[0] if isinstance(node, _DOCUMENTED) and node.body else None
+        if body is not None and ast.get_docstring(node, clean=False) is not None:  # type: ignore[arg-type]
+            found.append((body, len(node.body) == 1))
+    for body, alone in sorted(found, key=lambda each: -each[0].lineno):
+        begin = begins[body.lineno - 1] + body.col_offset
+        end = begins[(body.end_lineno or body.lineno) - 1] + (body.end_col_offset or 0)
+        text = text[:begin] + (b"pass" if alone else b"") + text[end:]
+    return text.decode()

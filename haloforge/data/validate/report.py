@@ -16,6 +16,7 @@ from haloforge.data.validate.benchmarks import AtHand
 from haloforge.data.validate.contamination import Index
 from haloforge.data.validate.found import Found
 from haloforge.data.validate.rows import FAULTS, WARNINGS, Fault, Kind
+from haloforge.report.rows import one_line
 from haloforge.store.run import write_atomic
 
 if TYPE_CHECKING:
@@ -138,12 +139,14 @@ def show(told: Findings) -> None:
 
 
 def _where(listed: Mapping[str, Any]) -> str:
-    return f"{listed['file']}, line {listed['line']}: {listed['why']}"
+    return one_line(f"{listed['file']}, line {listed['line']}: {listed['why']}")
 
 
 def _mix(counts: Mapping[str, int]) -> str:
     total = sum(counts.values())
-    shown = [f"{name} {count / total:.1%}" for name, count in counts.items()][:_MOST_NAMES]
+    shown = [f"{one_line(name)} {count / total:.1%}" for name, count in counts.items()][
+        :_MOST_NAMES
+    ]
     more = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 

@@ -18,6 +18,8 @@ from haloforge.verify.extract import extract
 Purpose = Literal["sft", "problems"]
 _OF_PROBLEMS = {"prompt", "prefix", "tests", "test_code", "judge", "reference", "starter_code"}
 _MARKS = ("<|im_start|>", "<|im_end|>")
+_MOST_EXTRACTED = 10**6
+"""Characters of an answer that is looked through for code: nobody's program is longer."""
 _NAME = 60  # characters of a language or licence that are told
 
 
@@ -131,7 +133,8 @@ def _conversation(row: dict[str, Any], place: str) -> Checked:
         return found
     found.faults += _turn_faults(found.turns, "assistant")
     found.key = key_of(found.turns)
-    answer = extract(found.turns[-1]["content"], None)
+    said = found.turns[-1]["content"]
+    answer = extract(said, None) if len(said) <= _MOST_EXTRACTED else None
     if answer is not None and answer.language is not None:
         found.language = answer.language
         found.solutions = [(answer.language, answer.code)]

@@ -1,13 +1,15 @@
 """The stage of Ray Data that looks at rows, each by itself: of each it hands on a few numbers."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from jinja2.exceptions import TemplateError
 
 from haloforge.data.chat import ensure_template
@@ -49,6 +51,8 @@ CHECKED = pa.schema(
 )
 """What the stage hands on: FACTS as bytes, and the row's faults as JSON, null where it has none."""
 BATCH = 1000
+_AT_ONCE = 4 * 2**20
+"""Bytes of text that are looked at together: words take twenty times their text."""
 MAX_FILES = 2**16
 MOST_REFERENCES = 255
 
@@ -67,6 +71,9 @@ class Checks:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The rows of ROWS (see streams.py) as rows of CHECKED."""
+        return pa.concat_tables(map(self._checked, slices(batch)))
+
+    def _checked(self, batch: pa.Table) -> pa.Table:
         places, lines = batch["place"].to_pylist(), batch["row"].to_pylist()
         rows = [
             check_row(line, place, self.purpose) for line, place in zip(lines, places, strict=True)
@@ -146,3 +153,11 @@ class Checks:
                 continue
             name = f"{index.names[task]} of {index.benchmarks[task]}"
             row.faults.append((Kind.CONTAMINATED, f"{name}: {why}"))
+
+
+def slices(batch: pa.Table) -> Iterator[pa.Table]:
+    """`batch` in pieces of about _AT_ONCE bytes of text, of a row at least; one for an empty."""
+    ends = np.cumsum(pc.binary_length(batch["row"]).to_numpy())
+    pieces = np.flatnonzero(np.diff(ends // _AT_ONCE)) + 1
+    for begin, end in pairwise([0, *pieces.tolist(), batch.num_rows]):
+        yield batch.slice(begin, end - begin)
