@@ -134,7 +134,7 @@ def _tell(done: "Prepared") -> None:
 @click.option(
     "--fix",
     type=click.Path(path_type=Path),
-    help="Write the good rows there, the others to rejected.jsonl beside it.",
+    help="Write the good rows there, the others to NAME.rejected.jsonl beside it.",
 )
 @click.option(
     "--for",

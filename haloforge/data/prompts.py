@@ -55,6 +55,8 @@ def write_prompts(source: str, output: Path, limit: int | None, report: Report) 
     if str(output.resolve()) in {str(Path(file).resolve()) for file in files}:
         raise InputError(f"{output}: is read and would be replaced; choose another --output")
 
+    come_from = lineage(source, files)
+
     def blocks(only: list[str], name: str) -> Any:
         stream = read_rows(files).map_batches(
             _problems, fn_kwargs={"only": only}, batch_size=None, batch_format="pyarrow"
@@ -79,7 +81,7 @@ def write_prompts(source: str, output: Path, limit: int | None, report: Report) 
     done = Prompts(read, len(chosen), int(keys["tested"][chosen].sum()))
     write_sidecar(
         output,
-        **lineage(source),
+        **come_from,
         filters={"prompts": "distinct", "limit": limit},
         seed=None,
         read=read,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ class Sidecar(BaseModel):
     """Stands beside `train.jsonl` as `train.jsonl.meta.json`.
 
     `origin` is where the rows are from, `revision` its commit on the hub, or a digest of what was
-    read. `filters` are the rules that rows went through, with what each left out in `left_out`.
-    `rows` counts those in the file, of which `sha256` is the digest; `read` counts those that were
-    looked at. `parents` are the sidecars of files that were read and had one.
+    read: of several files each by its name. `filters` are the rules that rows went through, with
+    what each left out in `left_out`. `rows` counts those in the file, of which `sha256` is the
+    digest; `read` counts those that were looked at. `parents` are the sidecars of the files that
+    were read and had one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,17 +68,25 @@ def read_sidecar(path: Path) -> Sidecar | None:
     return found if found.sha256 == _sha256(path) else None
 
 
-def lineage(location: str) -> dict[str, Any]:
-    """What a file made of the rows at `location` says of where they are from: the fields `origin`,
-    `revision`, `licence` and `parents` of its sidecar."""
-    path = Path(location)
-    here = path.is_file()
-    parent = read_sidecar(path) if here else None
+def lineage(origin: str, files: Sequence[str]) -> dict[str, Any]:
+    """What a file made of the rows of `files`, at `origin`, says of where they are from: the fields
+    `origin`, `revision`, `licence` and `parents` of its sidecar. To be asked before it is written,
+    for it may raise as `read_sidecar` does.
+
+    The licence is told where all files have one and the same. What is not on this machine is not
+    read for a digest."""
+    here = [Path(file) for file in files if Path(file).is_file()]
+    parents = [parent for path in here if (parent := read_sidecar(path)) is not None]
+    licences = {parent.licence for parent in parents}
+    agreed = len(parents) == len(files) and len(licences) == 1
+    digests = [_sha256(path) for path in here]
+    if len(files) > 1:
+        digests = [f"{path} {sha256}" for path, sha256 in zip(here, digests, strict=True)]
     return {
-        "origin": location,
-        "revision": _sha256(path) if here else None,
-        "licence": parent.licence if parent else None,
-        "parents": [parent] if parent else [],
+        "origin": origin,
+        "revision": ", ".join(digests) or None,
+        "licence": licences.pop() if agreed else None,
+        "parents": parents,
     }
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from haloforge.data.asked import is_answered, parse_row, turns_of
 from haloforge.data.keys import Digests, components, digest64, names_of, ranks
-from haloforge.data.sidecar import lineage, write_sidecar
+from haloforge.data.sidecar import lineage, read_sidecar, write_sidecar
 from haloforge.data.streams import drain, list_files, read_rows, with_progress
 from haloforge.data.written import gather, write_rows
 from haloforge.errors import InputError
@@ -69,13 +69,20 @@ def split(
     the lines as they are, in their order, with a sidecar. Ray must be up.
 
     Which part a row is in depends on `seed` and the rows, not on their order; see `allot`. Raises
-    InputError for a row that asks nothing, and for a part that no row would be in.
+    InputError for a row that asks nothing, for a part that no row would be in, and for one that
+    would replace a file that is no such part.
     """
     files = list_files(source)
     outputs = [output / f"{name}.jsonl" for name in shares]
     for path in outputs:
         if str(path.resolve()) in {str(Path(file).resolve()) for file in files}:
             raise InputError(f"{path}: is read and would be replaced; choose another --output")
+        if path.exists() and not _is_part(path, source):
+            raise InputError(
+                f"{path}: is there, and is no part of {source} as it was split before; choose "
+                "another --output"
+            )
+    come_from = lineage(source, files)
     names: list[str] = []
     stream = drain(read_rows(files).map_batches(_keys, batch_size=None, batch_format="pyarrow"))
     told = with_progress(stream, files, "reading rows", report)
@@ -97,7 +104,6 @@ def split(
         _part(name, path, target == number, keys, names)
         for number, (name, path) in enumerate(zip(shares, outputs, strict=True))
     ]
-    come_from = lineage(source)
     for part in parts:
         write_sidecar(
             part.path,
@@ -109,6 +115,12 @@ def split(
             rows=part.rows,
         )
     return parts
+
+
+def _is_part(path: Path, source: str) -> bool:
+    """Whether a file is one that `split` wrote of `source`, unchanged since."""
+    beside = read_sidecar(path) if path.is_file() else None
+    return beside is not None and beside.origin == source and "part" in beside.filters
 
 
 def _part(

@@ -105,7 +105,7 @@ def test_faults_are_told_and_bad_rows_are_written_apart(tmp_path: Path, tiny_mod
     assert "suite/mbpp-plus" in done.stdout
 
     good = [rows[0], rows[5], rows[6], rows[10], problems[1], problems[3]]
-    output, rejected = tmp_path / "good" / "rows.jsonl", tmp_path / "good" / "rejected.jsonl"
+    output, rejected = tmp_path / "good" / "rows.jsonl", tmp_path / "good" / "rows.rejected.jsonl"
     assert output.read_bytes() == "".join(f"{row}\n" for row in good).encode()
     apart = [json.loads(line) for line in rejected.read_text("utf-8").splitlines()]
     every = [*(row for row in rows if row), *problems]
@@ -125,17 +125,18 @@ def test_faults_are_told_and_bad_rows_are_written_apart(tmp_path: Path, tiny_mod
 
 
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "rejected.jsonl").write_text(sft("x") + "\n")
+    (tmp_path / "good.rejected.jsonl").write_text(sft("x") + "\n")
     for arguments in (
         ("none.jsonl",),
         (),
-        ("rejected.jsonl", "--fix", "good.jsonl"),
-        ("rejected.jsonl", "--fix", "rejected.jsonl"),
-        ("rejected.jsonl", "--against", "x", "--no-contamination"),
+        ("good.rejected.jsonl", "--fix", "good.jsonl"),
+        ("good.rejected.jsonl", "--fix", "good.rejected.jsonl"),
+        ("good.rejected.jsonl", "--fix", "."),
+        ("good.rejected.jsonl", "--against", "x", "--no-contamination"),
     ):
         done = run(*arguments, cwd=tmp_path)
         assert done.returncode == 2, arguments
-    assert [path.name for path in tmp_path.iterdir()] == ["rejected.jsonl"]
+    assert [path.name for path in tmp_path.iterdir()] == ["good.rejected.jsonl"]
 
 
 def of_mbpp(tmp_path: Path, every: int) -> Path:

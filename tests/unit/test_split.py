@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haloforge.data.keys import components, digest64
-from haloforge.data.split import KEYS, allot, parse_parts, row_keys
+from haloforge.data.sidecar import lineage, write_sidecar
+from haloforge.data.split import KEYS, _is_part, allot, parse_parts, row_keys, split
 from haloforge.errors import InputError
+from haloforge.report.progress import Report
 
 SHARES = [0.6, 0.3, 0.1]
 Row = tuple[int, int, int, int]  # prompt, problem_id, group, difficulty
@@ -150,3 +153,41 @@ def test_parts_are_names_and_shares() -> None:
             parse_parts(text)
     with pytest.raises(InputError, match=r"0\.9 in all, expected 1"):
         parse_parts("train=0.8,test=0.1")
+
+
+def beside(path: Path, licence: str | None, **fields: Any) -> str:
+    path.write_text("{}\n")
+    told: dict[str, Any] = {"origin": "here", "filters": {}, **fields}
+    told |= {"revision": None, "licence": licence, "seed": 0, "read": 1, "left_out": {}, "rows": 1}
+    write_sidecar(path, **told)
+    return str(path)
+
+
+def test_the_lineage_of_several_files_is_that_of_each(tmp_path: Path) -> None:
+    one, two = beside(tmp_path / "1.jsonl", "MIT"), beside(tmp_path / "2.jsonl", "MIT")
+    bare = tmp_path / "3.jsonl"
+    bare.write_text("{}\n")
+    alone, both = lineage(one, [one]), lineage(str(tmp_path), [one, two])
+    assert both["origin"] == str(tmp_path)
+    assert both["revision"] == f"{one} {alone['revision']}, {two} {alone['revision']}"
+    assert (both["licence"], len(both["parents"])) == ("MIT", 2)
+    more = lineage("all", [one, two, str(bare)])
+    assert (more["licence"], len(more["parents"])) == (None, 2)
+    beside(tmp_path / "2.jsonl", "GPL")
+    assert lineage("both", [one, two])["licence"] is None
+    assert lineage("s3://rows/x.jsonl", ["s3://rows/x.jsonl"])["revision"] is None
+
+
+def test_a_part_replaces_a_part_of_the_same_source_alone(tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text(json.dumps({"prompt": "x"}) + "\n")
+    path = tmp_path / "train.jsonl"
+    own = {"origin": str(source), "filters": {"part": "train"}}
+    for fields in ({}, {**own, "origin": "other"}, {**own, "filters": {"prompts": "distinct"}}):
+        beside(path, None, **fields)
+        with pytest.raises(InputError, match=r"train\.jsonl: is there, and is no part of"):
+            split(str(source), tmp_path, {"train": 1.0}, 0, Report())
+    beside(path, None, **own)
+    assert _is_part(path, str(source))
+    path.write_text("changed")
+    assert not _is_part(path, str(source))

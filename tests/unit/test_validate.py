@@ -21,8 +21,10 @@ from haloforge.data.validate.duplicates import (
     signatures,
     similarity,
 )
+from haloforge.data.validate.fix import check_output, rejected_path
 from haloforge.data.validate.rows import FAULTS, WARNINGS, Kind, check_row
 from haloforge.data.validate.words import grams, words
+from haloforge.errors import InputError
 from haloforge.schema import Message
 
 PLACE = "rows.jsonl, line 3"
@@ -298,3 +300,16 @@ def test_a_batch_is_looked_at_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_answer_of_megabytes_is_not_looked_through() -> None:
     answer = {**ANSWER, "content": f"```cpp\n{'x ' * 600_000}\n```"}
     assert check_row(json.dumps({"messages": [ASKED, answer]}), PLACE, None).solutions == []
+
+
+def test_an_output_that_would_replace_something_is_refused(tmp_path: Path) -> None:
+    output = tmp_path / "good.jsonl"
+    assert rejected_path(output) == tmp_path / "good.rejected.jsonl"
+    check_output(output, [str(tmp_path / "rows.jsonl")])
+    for path, read in (
+        (tmp_path, "x"),
+        (output, str(output)),
+        (output, str(rejected_path(output))),
+    ):
+        with pytest.raises(InputError, match=r"folder|is read"):
+            check_output(path, [read])

@@ -157,11 +157,10 @@ def _undocumented(code: str) -> str:
     begins = [0, *accumulate(len(line) for line in text.splitlines(keepends=True))]
     found = []
     for node in ast.walk(tree):
-        body = node.body[0] if isinstance(node, _DOCUMENTED) and node.body else None
-        if body is not None and ast.get_docstring(node, clean=False) is not None:  # type: ignore[arg-type]
-            found.append((body, len(node.body) == 1))
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            found.append((node.body[0], len(node.body) == 1))
     for body, alone in sorted(found, key=lambda each: -each[0].lineno):
         begin = begins[body.lineno - 1] + body.col_offset
         end = begins[(body.end_lineno or body.lineno) - 1] + (body.end_col_offset or 0)
         text = text[:begin] + (b"pass" if alone else b"") + text[end:]
-    return text.decode()
+    return text.decode(errors="replace")

@@ -1,44 +1,51 @@
 """Good rows and bad ones written apart: `data validate --fix`."""
 
-import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
 
-from haloforge.data.sidecar import read_sidecar, write_sidecar
+from haloforge.data.sidecar import write_sidecar
 from haloforge.data.validate.found import Found
 from haloforge.errors import InputError
 
-REJECTED = "rejected.jsonl"
+
+def rejected_path(output: Path) -> Path:
+    """Where the bad rows are written: beside each output its own, which no other replaces."""
+    return output.with_name(f"{output.stem}.rejected.jsonl")
 
 
 def check_output(output: Path, files: Sequence[str]) -> None:
-    """Raises InputError for an output that would take the place of an input or of the other."""
-    rejected = output.with_name(REJECTED)
-    if output == rejected:
-        raise InputError(f"{output}: the bad rows are written there; choose another name")
+    """Raises InputError for an output that is a folder or would take the place of an input."""
     inputs = {Path(file).resolve() for file in files}
-    for path in (output, rejected):
+    for path in (output, rejected_path(output)):
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; name a file to write")
         if path.resolve() in inputs:
             raise InputError(f"{path} is read, and would be replaced; choose another name")
 
 
 def write_apart(
-    output: Path, files: Sequence[str], blocks: Iterable[pa.Table], found: Found, filters: Any
+    output: Path,
+    files: Sequence[str],
+    blocks: Iterable[pa.Table],
+    found: Found,
+    come_from: Mapping[str, Any],
+    filters: Mapping[str, Any],
 ) -> None:
-    """Writes the good rows of ROWS to `output`, each line as it was, and the bad ones beside it in
-    `rejected.jsonl`: each with its file and line, the reasons, and its text as it was in `row`.
+    """Writes the good rows of ROWS to `output`, each line as it was, and the bad ones to
+    `rejected_path`: each with its file and line, the reasons, and its text as it was in `row`.
+    `come_from` is what their sidecars say of the rows (see `lineage`).
 
     Both files and their sidecars appear when all is written. Raises InputError where the rows are
     not those that were looked at.
     """
-    rejected = output.with_name(REJECTED)
+    rejected = rejected_path(output)
     left_out = Counter[str]()
     with _whole(output) as good, _whole(rejected) as bad:
         begin, reasons = 0, found.faults()
@@ -65,34 +72,10 @@ def write_apart(
             begin += len(lines)
         if begin != len(found):
             raise InputError(f"{', '.join(files)}: changed since it was looked at")
-    fields = {**_lineage(files), "filters": filters, "seed": None, "read": len(found)}
+    fields = {**come_from, "filters": filters, "seed": None, "read": len(found)}
     kept = len(found) - left_out.total()
     write_sidecar(output, **fields, left_out=dict(left_out), rows=kept)
     write_sidecar(rejected, **fields, left_out={"good": kept}, rows=left_out.total())
-
-
-def _lineage(files: Sequence[str]) -> dict[str, Any]:
-    """Where the rows of `files` are from, for a sidecar."""
-    here = [Path(file) for file in files if Path(file).is_file()]
-    parents = [parent for file in here if (parent := read_sidecar(file)) is not None]
-    licences = {parent.licence for parent in parents}
-    same = len(licences) == 1 and len(parents) == len(files)
-    return {
-        "origin": ", ".join(files),
-        "revision": _sha256(here) if len(here) == len(files) else None,
-        "licence": licences.pop() if same else None,
-        "parents": parents,
-    }
-
-
-def _sha256(paths: Sequence[Path]) -> str:
-    """The digest of a file, or of several one after another."""
-    sha = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as handle:
-            while part := handle.read(2**20):
-                sha.update(part)
-    return sha.hexdigest()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from haloforge.data.sidecar import lineage
 from haloforge.data.streams import drain, list_files, read_rows, with_progress
 from haloforge.data.validate.benchmarks import AtHand, at_hand
 from haloforge.data.validate.contamination import OVERLAP, index_of
@@ -66,6 +67,7 @@ def validate(
     at hand and with the files `against`. Raises InputError for a file that cannot be read or has no
     row, and what `resolve_policy` raises.
     """
+    come_from = lineage(", ".join(files), files) if output is not None else {}
     base = resolve_policy(model or BUNDLED).base
     benchmarks = at_hand(session.settings, against) if rules.contamination else AtHand({}, {})
     index = index_of(benchmarks.tasks) if rules.contamination else None
@@ -86,5 +88,6 @@ def validate(
         told = findings(found, files, rules, base.name, benchmarks, index, judged)
         if output is not None:
             filters = {k: v for k, v in asdict(rules).items() if k != "listed"}
-            write_apart(output, files, drain(read_rows(files)), found, filters)
+            filters |= {"model": base.name, "against": list(against)}
+            write_apart(output, files, drain(read_rows(files)), found, come_from, filters)
     return told
