@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,15 @@ from haloforge import errors
 from haloforge.data.adapters.showing import asserts_of, names_called
 from haloforge.data.problems import parse_problem
 from haloforge.data.validate import references
+from haloforge.data.validate.found import Found
 from haloforge.data.validate.references import _fault, _first, _samples, variant_in
+from haloforge.data.validate.report import _where
 from haloforge.data.validate.rows import Kind, check_row
+from haloforge.data.validate.stage import FACTS
+from haloforge.report.progress import Report
+from haloforge.sampling import ProcessDiedError
 from haloforge.schema import Problem
+from haloforge.verify.settings import VerifySettings
 
 TESTS = [{"stdin": "1", "stdout": "2"}]
 
@@ -109,3 +116,53 @@ def test_code_that_is_nested_too_deeply_is_a_fault_of_its_row() -> None:
                 parse(code)
             except ValueError as error:
                 assert "do not parse" in str(error)
+
+
+def test_what_was_under_way_where_a_process_died_is_judged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {"prompt": "x", "tests": TESTS, "reference": {"python": "a", "cpp": "b"}}
+    path.write_text("".join(json.dumps({**row, "prompt": n}) + "\n" for n in "abc"))
+    found = Found((str(path),), tmp_path)
+    found.facts, found.bad = np.zeros(3, FACTS), np.zeros(3, np.bool_)
+    found.facts["references"] = 2
+    passes = list[list[str]]()
+
+    class Stored(list[Any]):
+        def __init__(self, rows: Any, actors: int) -> None:
+            super().__init__(rows())
+
+        def dataset(self) -> Any:
+            return list(self)
+
+        def judged(self) -> None:
+            pass
+
+    def judged_rows(settings: Any, fleet: Any, samples: Any, *_: Any) -> Any:
+        passes.append([sample["sample_id"] for sample in samples])
+        for place, sample in enumerate(samples):
+            if place == 3 and len(passes) == 1:
+                raise ProcessDiedError("died")
+            outcome = "wrong_answer" if sample["sample_id"] == "2/cpp" else "passed"
+            yield sample, {"outcome": outcome, "diagnostics": "", "problem_id": "p"}
+
+    monkeypatch.setattr(references, "PASS_ROWS", 4)
+    monkeypatch.setattr(references, "StoredSamples", Stored)
+    monkeypatch.setattr(references, "judged_rows", judged_rows)
+    monkeypatch.setattr(references.ray, "put", lambda value: value)  # type: ignore[attr-defined]
+    settings = SimpleNamespace(verify=VerifySettings())
+    session: Any = SimpleNamespace(
+        settings=settings, report=Report(), fleet=SimpleNamespace(max_actors=1)
+    )
+    assert references.judge_references(session, [str(path)], found) == 6
+    assert passes == [
+        ["0/python", "0/cpp", "1/python", "1/cpp"],
+        ["1/python", "1/cpp", "2/python", "2/cpp"],
+    ]
+    assert found.bad.tolist() == [False, False, True]
+
+
+def test_what_a_row_says_is_printed_on_one_line() -> None:
+    told = _where({"file": "f.jsonl", "line": 3, "why": "field 'a\nb\x1b[2J'"})
+    assert told == r"f.jsonl, line 3: field 'a\nb\x1b[2J'"

@@ -52,7 +52,7 @@ CHECKED = pa.schema(
 """What the stage hands on: FACTS as bytes, and the row's faults as JSON, null where it has none."""
 BATCH = 1000
 _AT_ONCE = 4 * 2**20
-"""Bytes of text that are looked at together: words take twenty times their text."""
+"""Bytes of text that are looked at together: hashing words takes some forty times as many."""
 MAX_FILES = 2**16
 MOST_REFERENCES = 255
 
