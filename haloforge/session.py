@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import threading
+import traceback
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -64,6 +65,10 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if trace is not None:
+            # Streams that the error left half read end now: later they would ask Ray once more,
+            # which would then join whatever other cluster it finds.
+            traceback.clear_frames(trace)
         try:
             if self._pool is not None:
                 self._pool.stop()
@@ -203,7 +208,7 @@ def _connect(settings: Settings, report: Report) -> bool:
         context = ray.init(
             **options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # of a machine that is too busy Ray raises no kind of its own
         reason = str(error).strip().splitlines()[0]
         raise ResourceError(f"no Ray at {address or 'this machine'}: {reason}") from error
     DataContext.get_current().enable_progress_bars = False

@@ -118,13 +118,13 @@ def plan(
         purpose = "sft" if first == "sft" else "problems"
     elif purpose not in uses and uses != ["benchmark"]:
         raise InputError(f"{source.label}: --for {purpose}: the set serves {', '.join(uses)} only")
+    if output.is_dir():
+        raise InputError(f"{output}: is a folder; give the name of a file in it")
     planned = Plan(source, output, purpose, language, **choices)
     if output == planned.test_output and not planned.keep_all:
         raise InputError(f"{output}: the held-out part would replace it; choose another name")
     if planned.template is not None and purpose == "problems":
         raise InputError("--model: problems hold no chat text; its template is for --for sft")
-    if output.is_dir():
-        raise InputError(f"{output}: is a folder; give the name of a file in it")
     files = (*source.files, *source.test_files)
     read = {Path(file.removeprefix("file://")).resolve() for file in files}
     for path in (output, planned.test_output):

@@ -23,9 +23,9 @@ def rejected_path(output: Path) -> Path:
 def check_output(output: Path, files: Sequence[str]) -> None:
     """Raises InputError for an output that is a folder or would take the place of an input."""
     inputs = {Path(file).resolve() for file in files}
+    if output.is_dir():
+        raise InputError(f"{output}: is a folder; name a file to write")
     for path in (output, rejected_path(output)):
-        if path.is_dir():
-            raise InputError(f"{path}: is a folder; name a file to write")
         if path.resolve() in inputs:
             raise InputError(f"{path} is read, and would be replaced; choose another name")
 
