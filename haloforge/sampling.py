@@ -113,7 +113,7 @@ def sample_and_judge(
             stage.advance(done.count, "going on")
 
         def drawn_and_judged() -> JudgedRows:
-            drawn = rollout_stage(done.left()[:PASS_ROWS], pool, asked, sampling)
+            drawn = rollout_stage(done.left(PASS_ROWS), pool, asked, sampling)
             return judged_rows(verify, session.fleet, drawn, by_id, title)
 
         passes = in_passes(session, title, lambda: len(requests) - done.count, drawn_and_judged)

@@ -18,6 +18,7 @@ from rich.progress import (
 
 _PLAIN_SECONDS = 15.0
 _RATE_SECONDS = 120.0
+_NOTE_SECONDS = 0.5
 
 
 class Stage:
@@ -28,7 +29,8 @@ class Stage:
         self._done = 0
         self._fact = ""
         self._began = self._told = time.monotonic()
-        # When how much was done, over the last minutes: start-up must not spoil the rate.
+        # When how much was done, over the last minutes: start-up must not spoil the rate. Now and
+        # then only, or it would hold as much as is done in that time.
         self._recent: deque[tuple[float, int]] = deque()
         self._task = bar.add_task(name, total=total, rate="", fact="") if bar else None
 
@@ -55,7 +57,8 @@ class Stage:
                 self._line(f"{_duration(now - self._began)} so far")
 
     def _rate(self, now: float) -> float:
-        self._recent.append((now, self._done))
+        if not self._recent or now - self._recent[-1][0] >= _NOTE_SECONDS:
+            self._recent.append((now, self._done))
         while now - self._recent[0][0] > _RATE_SECONDS and len(self._recent) > 2:
             self._recent.popleft()
         then, done = self._recent[0]

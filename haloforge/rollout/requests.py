@@ -70,6 +70,6 @@ class Done:
         self.count += 1
         return True
 
-    def left(self) -> npt.NDArray[np.int64]:
-        """The numbers of the requests without an answer, in order."""
-        return np.flatnonzero(~self._answered)
+    def left(self, most: int) -> npt.NDArray[np.int64]:
+        """The numbers of the first `most` requests without an answer, in order."""
+        return np.flatnonzero(~self._answered)[:most].copy()  # a view would keep all of them

@@ -27,4 +27,5 @@ def test_each_request_is_answered_once() -> None:
     assert not done.add("b", 1), "twice"
     assert not done.add("c", 0) and not done.add("a", 4), "nobody asked for it"
     assert done.count == 2
-    assert np.array_equal(done.left(), [1, 2, 3, 4, 6, 7])
+    assert np.array_equal(done.left(8), [1, 2, 3, 4, 6, 7])
+    assert np.array_equal(done.left(2), [1, 2])
