@@ -52,22 +52,33 @@ PYTHON_PART = re.compile(
     re.M,
 )
 
-OTHERS = {  # a whole program, and a part of one
+# A whole program: patterns of which each is found after the one before; and a part of one. None may
+# begin at many places and look from each to the end of the text.
+OTHERS = {
     "rust": (
-        re.compile(r"^\s*(?:pub\s+)?fn\s+main\s*\(", re.M),
+        (re.compile(r"^\s*(?:pub\s+)?fn\s+main\s*\(", re.M),),
         re.compile(r"^\s*(?:pub\s+)?fn\s+\w+|^\s*use\s+\w+::|^\s*impl\b|\bprintln!", re.M),
     ),
     "go": (
-        re.compile(r"^package\s+main\b.*^func\s+main\s*\(", re.M | re.S),
-        re.compile(r"^package\s+\w+\s*$|^func\s+(?:\(\w[^)]*\)\s*)?\w+\s*\(", re.M),
+        (re.compile(r"^package\s+main\b", re.M), re.compile(r"^func\s+main\s*\(", re.M)),
+        re.compile(r"^package\s+\w+\s*$|^func\s+(?:\(\w[^)\n]*\)\s*)?\w+\s*\(", re.M),
     ),
     "java": (
-        re.compile(r"\bclass\s+\w+.*\bstatic\s+(?:final\s+)?void\s+main\s*\(", re.S),
-        re.compile(r"^\s*import\s+java\b|^\s*public\s+(?:\w+\s+)*class\b|\bSystem\.out\.", re.M),
+        (
+            re.compile(r"\bclass\s+\w"),
+            re.compile(r"\bstatic\s+(?:final\s+)?void\s+main\s*\("),
+        ),
+        re.compile(
+            r"^\s*import\s+java\b|^\s*public\s+(?:(?:abstract|final|sealed|static|strictfp)\s+)*"
+            r"class\b|\bSystem\.out\.",
+            re.M,
+        ),
     ),
     "javascript": (
-        re.compile(
-            r"\bprocess\.stdin\b|\breadFileSync\s*\(|\brequire\s*\(\s*['\"](?:node:)?readline"
+        (
+            re.compile(
+                r"\bprocess\.stdin\b|\breadFileSync\s*\(|\brequire\s*\(\s*['\"](?:node:)?readline"
+            ),
         ),
         re.compile(
             r"\bconsole\.log\s*\(|\brequire\s*\(\s*['\"]|^\s*(?:async\s+)?function\b[^\n]*\{|"
@@ -88,7 +99,7 @@ PYTHON_LINE = re.compile(
     r"(?:async )?def \w+\s*\(.*|class \w+.*:|(?:if|elif|for|while|with|match)\b.*:(?:.*;)?|"
     r"(?:else|try|finally)\s*:|except\b.*:|"
     r"[A-Za-z_]\w*(?:\s*,\s*[A-Za-z_]\w*)*\s*(?:[-+*/%]|//)?=[^=].*|"
-    r"[A-Za-z_][\w.]*(?:\[.*\])?[\w.]*\(.*\)?(?:\s*#.*)?)$"
+    r"[A-Za-z_][\w.]*+(?:\[.*\][\w.]*)?\(.*)$"
 )
 
 
@@ -163,12 +174,22 @@ def program_likeness(code: str, language: str) -> int:
     if language in OTHERS:
         program, part = OTHERS[language]
     elif language in C_FAMILY:
-        program, part = C_PROGRAM, C_PART
+        program, part = (C_PROGRAM,), C_PART
     else:
-        program, part = PYTHON_PROGRAM, PYTHON_PART
-    if program.search(code):
+        program, part = (PYTHON_PROGRAM,), PYTHON_PART
+    if _in_turn(program, code):
         return 2
     return 1 if part.search(code) else 0
+
+
+def _in_turn(patterns: tuple[re.Pattern[str], ...], code: str) -> bool:
+    place = 0
+    for pattern in patterns:
+        found = pattern.search(code, place)
+        if found is None:
+            return False
+        place = found.end()
+    return True
 
 
 def guess_language(code: str) -> str | None:
@@ -198,8 +219,7 @@ def _answer(completion: str) -> str:
     text = completion.replace("\r\n", "\n")
     for mark in END_MARKS:
         text = text.split(mark, 1)[0]
-    text = re.sub(r"<think>.*?</think>", "", text, flags=re.S)
-    text = text.split("<think>", 1)[0]
+    text = re.sub(r"<think>.*?(?:</think>|\Z)", "", text, flags=re.S)
     return text.rsplit("</think>", 1)[-1]  # templates may open the tag in the prompt
 
 

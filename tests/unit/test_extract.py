@@ -241,8 +241,17 @@ def test_the_head_of_a_function_is_found_as_by_the_plain_pattern(code: str) -> N
     assert program_likeness(code, "cpp") == bool(plain.search(code))
 
 
-@pytest.mark.parametrize("line", ["word\n", "\n", " \n", "a b\n\n", "f(\n"])
-def test_a_long_text_is_looked_through_at_once(line: str) -> None:
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("word", "word\n", "\n", " \n", "a b\n\n", "f(\n", "x.", "class a\n", "class a:"),
+        *("package main\n", "public a\n", "func (a\n", "<think>", "</think>", "```a\n"),
+    ],
+)
+def test_a_long_text_is_looked_through_at_once(part: str) -> None:
+    text = (part * 100_000)[:100_000]
     begun = time.process_time()
-    guess_language(line * 20_000)
+    guess_language(text)
+    for wanted in (None, "python", "java"):
+        extract(text, wanted)
     assert time.process_time() - begun < 5
