@@ -16,7 +16,8 @@ NEWEST = "89abcdef0123456789abcdef0123456789abcdef"
 
 
 class _StandInHub(BaseHTTPRequestHandler):
-    """Data set `owner/name` is the folder of that name in `folder`, at any revision."""
+    """Data set `owner/name` is the folder of that name in `folder`, at any revision but one that is
+    called `nowhere`."""
 
     folder: Path
     asked: list[str]
@@ -35,6 +36,9 @@ class _StandInHub(BaseHTTPRequestHandler):
         self.asked.append(path)
         if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
             if (self.folder / found[1]).is_dir():
+                if found[2] == "nowhere":
+                    self._refuse("RevisionNotFound")
+                    return
                 sha = found[2] if found[2] and len(found[2]) == 40 else NEWEST
                 self._send(json.dumps({"id": found[1], "sha": sha}).encode(), with_body)
                 return
@@ -50,8 +54,11 @@ class _StandInHub(BaseHTTPRequestHandler):
             if file.is_file():
                 self._send(file.read_bytes(), with_body)
                 return
+        self._refuse("RepoNotFound")
+
+    def _refuse(self, code: str) -> None:
         self.send_response(404)
-        self.send_header("X-Error-Code", "RepoNotFound")
+        self.send_header("X-Error-Code", code)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

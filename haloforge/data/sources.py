@@ -125,7 +125,7 @@ def _newest(hub: str, revision: str | None = None) -> str:
     """The commit in full of what is newest on the hub, of a branch or tag where one is given."""
     from huggingface_hub import HfApi
 
-    with reaching(f"{HUB}{hub}"):
+    with reaching(f"{HUB}{hub}{f'@{revision}' if revision else ''}"):
         return str(HfApi().dataset_info(hub, revision=revision).sha)
 
 

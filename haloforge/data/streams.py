@@ -65,11 +65,16 @@ def reaching(location: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise InputError(f"{location}: no such file") from None
+    except _hub_errors("RepositoryNotFoundError", "RevisionNotFoundError") as error:
+        raise InputError(
+            f"{location}: the hub has no such data set or revision, or shows it to nobody without "
+            f"a token in HF_TOKEN ({_first_line(error)})"
+        ) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{location}: not UTF-8 text ({error.reason})") from None
     except (EOFError, OverflowError, csv.Error, *_TORN) as error:
         raise InputError(f"{location}: cannot be read ({_first_line(error)})") from None
-    except (OSError, pa.ArrowException, *_network_errors()) as error:
+    except (OSError, pa.ArrowException, *_hub_errors("HTTPError")) as error:
         kind = InfraError if "://" in location else InputError
         raise kind(f"{location}: cannot be read ({_first_line(error)})") from None
 
@@ -77,10 +82,10 @@ def reaching(location: str) -> Iterator[None]:
 _TORN = (zlib.error, gzip.BadGzipFile, pa.ArrowInvalid)
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises beside OSError, where it is in use."""
+def _hub_errors(*names: str) -> tuple[type[Exception], ...]:
+    """Those that the hub's client raises beside OSError's own, where it is in use."""
     errors = sys.modules.get("huggingface_hub.errors")
-    return (errors.HTTPError,) if errors else ()
+    return tuple(getattr(errors, name) for name in names) if errors else ()
 
 
 def list_files(location: str) -> list[str]:

@@ -319,3 +319,14 @@ def test_a_set_that_the_hub_has_not_is_named(tmp_path: Path) -> None:
         done = command(hub, tmp_path, "--dataset", "mbpp", "--output", "o.jsonl")
     assert done.returncode == 2, done.stderr
     assert "google-research-datasets/mbpp" in done.stderr and "no such file" in done.stderr
+
+
+@pytest.mark.parametrize("address", ["acme/none", "acme/rows@nowhere"])
+def test_an_address_that_the_hub_has_not_is_bad_input(tmp_path: Path, address: str) -> None:
+    jsonl(tmp_path / "hub" / "acme" / "rows" / "train.jsonl", {"prompt": "p"})
+    with dataset_hub(tmp_path / "hub") as (hub, _):
+        dataset = f"hf://datasets/{address}"
+        done = command(hub, tmp_path, "--dataset", dataset, "--output", "o.jsonl")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert dataset in done.stderr and "no such data set or revision" in done.stderr
