@@ -50,14 +50,8 @@ def measured(rows: int) -> Side:
     """Rates and memory of the command on so many rows."""
     with tempfile.TemporaryDirectory() as folder:
         path = write_rows(Path(folder) / "rows.jsonl", rows)
-        command = [sys.executable, "-m", "haloforge", "data", "validate", str(path)]
-        command += ["--no-references", "--report", f"{folder}/report.json"]
-        began, peak = time.monotonic(), 0.0
-        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=sys.stderr)
-        while running.poll() is None:
-            time.sleep(EVERY_S)
-            peak = max(peak, held(running.pid))
-        seconds = time.monotonic() - began
+        report_to = ("--no-references", "--report", f"{folder}/report.json")
+        seconds, peak, _ = watched("data", "validate", str(path), *report_to)
         report = json.loads((Path(folder) / "report.json").read_text())
         if report["rows"] != rows or report["wrong"] != report["faults"]["duplicate"]["rows"]:
             raise RuntimeError(f"unexpected findings: {report['faults']}")
@@ -80,6 +74,18 @@ def write_rows(path: Path, count: int) -> Path:
             turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
             file.write(json.dumps({"text": to_chatml(turns)}) + "\n")
     return path
+
+
+def watched(*command: str) -> tuple[float, float, int]:
+    """Seconds, MiB at most (see `held`) and exit code of a command of haloforge."""
+    began, peak = time.monotonic(), 0.0
+    running = subprocess.Popen(
+        [sys.executable, "-m", "haloforge", *command], stdout=subprocess.DEVNULL
+    )
+    while running.poll() is None:
+        time.sleep(EVERY_S)
+        peak = max(peak, held(running.pid))
+    return time.monotonic() - began, peak, running.returncode
 
 
 def held(pid: int) -> float:
