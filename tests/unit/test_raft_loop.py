@@ -118,7 +118,9 @@ class Run:
         )
         finish_training(work, target, base, info, "A card.\n")
 
-    def benchmark(self, session: Any, policy: Policy, output: Path, settings: Any) -> Result:
+    def benchmark(
+        self, session: Any, policy: Policy, output: Path, settings: Any, on_card: bool
+    ) -> Result:
         """What the scores say of the cycle whose folder this is in."""
         name = str(output.relative_to(self.output))
         self.scored.append((name, policy.digest))
