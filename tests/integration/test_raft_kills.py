@@ -3,9 +3,12 @@
 import random
 from pathlib import Path
 
+import pytest
+
 from tests.chaos import Chaos, Ledger, two_nodes
 
 
+@pytest.mark.slow
 def test_every_part_is_killed_and_nothing_is_lost_or_repeated(
     tiny_model: Path, tmp_path: Path
 ) -> None:
