@@ -12,7 +12,7 @@ from haloforge.errors import InputError
 from haloforge.model.bases import check_name
 from haloforge.raft.difficulty import read_history
 from haloforge.raft.held_out import eval_settings
-from haloforge.schema import Problem
+from haloforge.schema import Problem, digest
 from haloforge.verify.verifier import require_toolchains
 
 
@@ -90,13 +90,20 @@ def check_pipeline(settings: Settings) -> None:
 
 
 def _check_apart(trained: Iterable[Problem], measured: Iterable[Problem], setting: str) -> None:
-    ids = {problem.group or problem.problem_id: problem.problem_id for problem in trained}
-    both = sorted({problem.group or problem.problem_id for problem in measured} & ids.keys())
+    """By the group, or the id of a problem without one, and by what is asked."""
+    ids = {name: problem.problem_id for problem in trained for name in _names(problem)}
+    both = [problem for problem in measured if _names(problem) & ids.keys()]
     if both:
+        known = min(ids[name] for name in _names(both[0]) & ids.keys())
         raise InputError(
-            f"problem '{ids[both[0]]}' is in raft.prompts and in {setting} ({len(both)} such in "
-            "all): a model must not be measured on what it trained on"
+            f"problem '{known}' is in raft.prompts and in {setting} ({len(both)} such in all): a "
+            "model must not be measured on what it trained on"
         )
+
+
+def _names(problem: Problem) -> set[str]:
+    asked = [turn["content"].strip() for turn in problem.turns() if turn["role"] != "system"]
+    return {problem.group or problem.problem_id, digest(problem.prefix or "", *asked)}
 
 
 def check_problems(settings: Settings, problems: Iterable[Problem]) -> None:

@@ -18,7 +18,7 @@ from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from haloforge.config import Settings
 from haloforge.data.chat import end_of_turn_ids
 from haloforge.errors import ResourceError
-from haloforge.model.bases import Base, default_base
+from haloforge.model.bases import Base, default_base, same_form
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.placement import Cluster, Fleet, Placement, fleet, place
 from haloforge.reaper import start_reaper
@@ -44,7 +44,7 @@ class Session:
         self.engine_starts = 0
         self.seconds_starting = 0.0
         self._pool: EnginePool | None = None
-        self._pool_base = ""
+        self._pool_base: Base | None = None
         self._closing = ExitStack()
         self._tokenizers: dict[str, PreTrainedTokenizerBase] = {}
         self._with_template: dict[str, bool] = {}
@@ -140,7 +140,7 @@ class Session:
 
     def engines(self, policy: Policy) -> EnginePool:
         """The engines, started on `policy`'s base where they are not, ready to sample from it."""
-        if self._pool is not None and self._pool_base != policy.base.digest:
+        if self._pool is not None and not self._fits(policy.base):
             self.report.say(f"engines: {policy.name} has another base, so they are started anew")
             self._pool.stop()
             self._pool = None
@@ -155,6 +155,18 @@ class Session:
         if seconds:
             self.report.say(f"engines: took {policy.name} in {seconds:.1f} s, without a restart")
         return self._pool
+
+    def _fits(self, base: Base) -> bool:
+        """Whether the engines that run take `base` in place: it is theirs, or one of the same form,
+        as a model that was trained whole is, and they read whole weights."""
+        started_on = self._pool_base
+        if started_on is None or started_on.digest == base.digest:
+            return started_on is not None
+        return (
+            self.settings.rollout.policy_swap != "lora"
+            and same_form(started_on, base)
+            and end_of_turn_ids(self.tokenizer(started_on)) == end_of_turn_ids(self.tokenizer(base))
+        )
 
     def first_token_at(self, policy: Policy) -> float | None:
         """When the first token by `policy` was written, in Unix seconds, if these engines did."""
@@ -188,7 +200,7 @@ class Session:
         self.engine_starts += 1
         self.seconds_starting += pool.start_seconds
         self.report.say(f"engines: {pool.kind} ready after {pool.start_seconds:.0f} s")
-        self._pool_base = base.digest
+        self._pool_base = base
         return pool
 
 

@@ -5,7 +5,8 @@ ended, runs the same command again. `Ledger` looks at the run folder from outsid
 notes each sample that is committed, so that what is committed twice, changed or lost shows.
 
 `python -m tests.chaos [RUNS]` (`make chaos`) does so RUNS times (20), each killed once: a random
-part, at a random moment. It exits with 1 where a run does not end with the right set.
+part, at a random moment. It exits with 1 where a run does not end with the right set, which
+`tests/right_set.py` works out.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,11 +25,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from ray.cluster_utils import Cluster
 
 from haloforge.schema import digest, sample_id
+from tests import right_set
 from tests.processes import family, living, wait_until
 from tests.tiny import make_tiny_model
 
@@ -36,18 +40,6 @@ TIMEOUT_S = 900
 LATEST, LATEST_PROXY = 0.6, 0.2
 """The share of a stage's work after which nothing is killed any more: it would be over by then. A
 proxy's ends when all is drawn, long before all is judged here."""
-
-# Judges by the text alone, at a pace at which there is time to kill something.
-VERIFIER = """
-import time, zlib
-from haloforge.verify.own import Judgement, Outcome
-
-class ByText:
-    def judge(self, code, problem, sandbox):
-        time.sleep(0.15)
-        right = zlib.crc32(code.encode()) % 2
-        return Judgement(Outcome.PASSED if right else Outcome.WRONG_ANSWER)
-"""
 
 PROCESSES = {
     "engine": "ray::EngineActor",
@@ -58,17 +50,23 @@ PROCESSES = {
 }
 """What the command line of a part's process has in it, of those that are found by it."""
 PARTS = ("driver", "node", *PROCESSES)
+FAILURES = (
+    *(AssertionError, OSError, subprocess.TimeoutExpired),
+    *(psutil.Error, pa.ArrowException),
+)
+"""What ends one run and not those that follow."""
 
 
 class Kill(NamedTuple):
     """What was killed in which cycle, and what was under way: `done` of `total` samples committed,
-    or of steps where it was training."""
+    or of steps where it was training. A node `held` those of PROCESSES when it was removed."""
 
     part: str
     cycle: int
     stage: str
     done: int
     total: int
+    held: tuple[str, ...] = ()
 
 
 class Ledger:
@@ -87,12 +85,13 @@ class Ledger:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if not self._thread.is_alive():
             self.faults.append("the ledger was not kept to the end")
         self._stopped.set()
         self._thread.join()
-        self.look()
+        if kind is None:  # or the run is still at work
+            self.look()
 
     def _watch(self) -> None:
         while not self._stopped.wait(0.3):
@@ -155,9 +154,9 @@ class Chaos:
     def __init__(self, folder: Path, model: Path, engine: str) -> None:
         folder.mkdir(parents=True)
         self.run = folder / "run"
-        (folder / "by_text.py").write_text(VERIFIER)
+        (folder / "by_text.py").write_text(right_set.VERIFIER)
         problems = [
-            {"problem_id": f"p{n}", "prompt": f"Say {n}.", "language": "python"}
+            {"problem_id": f"p{n}", "prompt": f"Say {n}.", "language": right_set.LANGUAGE}
             | {"answer_start": "```python\n", "stop": ["e"]}
             for n in range(PROBLEMS)
         ]
@@ -165,22 +164,23 @@ class Chaos:
         source.write_text("".join(json.dumps(row) + "\n" for row in problems))
         settings = {
             "model": str(model),
+            "seed": right_set.SEED,
             "rollout": {"engine": engine, "max_tokens": 48, "max_model_len": 256}
             | {"kv_cache_gb": 0.1, "max_num_seqs": 8},
             "verify": {"verifier": f"{folder / 'by_text.py'}:ByText", "actors": 2},
             "train": {"epochs": 3, "batch_size": 4, "max_length": 256, "save_steps": 5},
             "raft": {"prompts": str(source), "cycles": CYCLES, "samples_per_prompt": SAMPLES}
-            | {"reward_threshold": 1.0, "keep_top_percent": 1.0, "output": str(self.run)},
+            | {**right_set.RULES, "output": str(self.run)},
         }
-        self._config = folder / "raft.yaml"
-        self._config.write_text(yaml.safe_dump(settings))
-        self._log = folder / "driver.log"
+        self.config = folder / "raft.yaml"
+        self.config.write_text(yaml.safe_dump(settings))
+        self.log_file = folder / "driver.log"
         self.drivers: list[subprocess.Popen[bytes]] = []
 
     def start(self, address: str) -> "subprocess.Popen[bytes]":
         """The command, the same each time."""
-        command = [sys.executable, "-m", "haloforge", "raft", "train", "--config", self._config]
-        with self._log.open("ab") as log:
+        command = [sys.executable, "-m", "haloforge", "raft", "train", "--config", self.config]
+        with self.log_file.open("ab") as log:
             driver = subprocess.Popen(
                 [*map(str, command), "--address", address], stdout=log, stderr=log
             )
@@ -218,7 +218,9 @@ class Chaos:
     ) -> Kill:
         """Kills `part` at a random moment of this cycle, and says what was under way: when a random
         part of its samples, or of its steps, is there, and then within `within_s` seconds, or a
-        fifth of that where it trains. Commits come every ten seconds."""
+        fifth of that where it trains. Commits come every ten seconds. A node is removed only while
+        it holds a process of the run. Where a proxy or a node has nothing to lose, nothing is
+        killed, and all counts as done."""
         driver = self.drivers[-1]
         stages = {part: ["training"] for part in ("trainer", "progress")}
         stages["driver"] = ["sampling", "training"]
@@ -232,8 +234,13 @@ class Chaos:
         come = wait_until(has_come, TIMEOUT_S)
         assert come and driver.poll() is None, f"it did not come to {stage}:\n{self.log()}"
         time.sleep(draw.uniform(0, within_s if stage == "sampling" else within_s / 5))
+        held: tuple[str, ...] = ()
         if part == "node":
             (node,) = cluster.worker_nodes
+            wait_until(lambda: parts_on(node), 60)
+            held = parts_on(node)
+            if not held:
+                return Kill(part, cycle, stage, 1, 1)
             cluster.remove_node(node, allow_graceful=False)
         else:
             wait_until(lambda: self._pids(part), 60)
@@ -245,7 +252,7 @@ class Chaos:
         done, total = self.done(cycle, stage)
         if part == "node":
             cluster.add_node(num_cpus=2)
-        return Kill(part, cycle, stage, done, total)
+        return Kill(part, cycle, stage, done, total, held)
 
     def _pids(self, part: str) -> list[int]:
         return [self.drivers[-1].pid] if part == "driver" else processes(PROCESSES[part])
@@ -260,43 +267,56 @@ class Chaos:
         return again
 
     def check(self, ledger: Ledger) -> None:
-        """The run has the right set: each sample once and as it was first seen, each trained on
-        once at most and as it is committed, and each cycle's adapter and steps."""
-        assert ledger.faults == []
-        assert ledger.seen.keys() == self.expected()
-        assert set(ledger.lines().values()) == {1}
+        """The run has the right set: each sample once and as it was first seen, each cycle trained
+        on exactly those that it must and as they are committed, and each cycle's adapter and
+        steps."""
+        assert ledger.faults == [], f"commits: {ledger.faults}"
+        other = ledger.seen.keys() ^ self.expected()
+        assert not other, f"there and should not be, or the other way round: {sorted(other)}"
+        assert set(ledger.lines().values()) == {1}, "a sample was committed again"
         for cycle in range(1, CYCLES + 1):
-            stored = {row["sample_id"]: row["completion"] for row in samples(self.run, cycle)}
+            stored = [json.loads(text) for _, rows in committed(self.run, cycle) for text in rows]
             trained = pq.read_table(self.run / f"cycle_{cycle}" / "trained.parquet").to_pylist()
-            names = [row["sample_id"] for row in trained]
-            assert len(names) == len(set(names)) > 20
-            assert all(stored[row["sample_id"]] == row["completion"] for row in trained)
+            faults = right_set.faults(stored, trained)
+            assert faults == [], f"cycle {cycle}: {faults}"
+            assert len(trained) > 20, f"cycle {cycle}: only {len(trained)} are good enough"
             adapter = self.run / f"cycle_{cycle}_final"
-            assert (adapter / "adapter_model.safetensors").is_file()
+            assert (adapter / "adapter_model.safetensors").is_file(), f"no {adapter}"
             steps = [json.loads(line)["step"] for line in (adapter / "metrics.jsonl").open()]
-            assert steps == list(range(1, len(steps) + 1))
+            assert steps == list(range(1, len(steps) + 1)), f"cycle {cycle}: steps {steps}"
         statistics = json.loads((self.run / "raft_statistics.json").read_text())
-        assert [entry["cycle"] for entry in statistics] == list(range(1, CYCLES + 1))
+        cycles = [entry["cycle"] for entry in statistics]
+        assert cycles == list(range(1, CYCLES + 1)), f"statistics of cycles {cycles}"
 
     def stop(self) -> None:
         """Ends the command, where a check has failed."""
         for driver in self.drivers:
             driver.kill()
+            driver.wait()
 
     def log(self) -> str:
         """What the user would have seen."""
-        return self._log.read_text()
-
-
-def samples(run: Path, cycle: int) -> list[dict[str, Any]]:
-    """The committed samples of a cycle."""
-    return [json.loads(text)[0] for _, rows in committed(run, cycle) for text in rows]
+        return self.log_file.read_text()
 
 
 def processes(title: str) -> list[int]:
     """The living processes of this one's family with `title` in their command line."""
-    found = living(family(psutil.Process().pid))
-    return [process.pid for process in found if title in " ".join(process.cmdline())]
+    return [pid for pid, line in _command_lines(psutil.Process().pid) if title in line]
+
+
+def parts_on(node: Any) -> tuple[str, ...]:
+    """Which of PROCESSES are at work on this node of a Cluster: its raylet starts them, so that
+    they are of its family. What Ray keeps there for itself, and idle workers, are none of them."""
+    (raylet,) = node.all_processes["raylet"]
+    lines = [line for _, line in _command_lines(raylet.process.pid)]
+    return tuple(part for part, title in PROCESSES.items() if any(title in line for line in lines))
+
+
+def _command_lines(pid: int) -> Iterator[tuple[int, str]]:
+    """Of each living process of this one's family."""
+    for process in living(family(pid)):
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            yield process.pid, " ".join(process.cmdline())
 
 
 @contextmanager
@@ -312,7 +332,8 @@ def two_nodes() -> Iterator[Cluster]:
 
 def main(runs: int = 20, seed: int = 0) -> None:
     """The runs, one after the other, half of them on vLLM; a line for each. One in which the moment
-    came when the work was over is drawn again, and not counted."""
+    came when the work was over, or when there was nothing to kill, is drawn again, and not
+    counted."""
     draw = random.Random(seed)
     number = failed = 0
     with tempfile.TemporaryDirectory() as folder, two_nodes() as cluster:
@@ -330,15 +351,19 @@ def main(runs: int = 20, seed: int = 0) -> None:
                     found = chaos.kill(part, cycle, draw, cluster)
                     again = chaos.finish(cluster.address)
                 chaos.check(ledger)
-            except AssertionError as error:
+            except FAILURES as error:
                 failed += 1
-                print(f"{told}: FAILED: {error}\n{chaos.log()}", flush=True)
                 chaos.stop()
+                reason = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+                print(f"{told}: FAILED: {reason}{chaos.log()}", flush=True)
+                if not cluster.worker_nodes:
+                    cluster.add_node(num_cpus=2)
             else:
                 seconds = time.monotonic() - began
                 at = f"at {found.done} of {found.total} {found.stage}"
+                at += f" with {' and '.join(found.held)} on it" if found.held else ""
                 how = f"run again {again} times" if again else "went on by itself"
-                late = "" if found.done < found.total else "; too late, another is drawn"
+                late = "" if found.done < found.total else "; nothing was at work, another is drawn"
                 print(f"{told}, {at}: {how}, right set, {seconds:.0f} s{late}", flush=True)
                 if late:
                     continue

@@ -26,8 +26,10 @@ def benchmark(
     output: Path,
     fresh: bool = False,
     settings: Settings | None = None,
+    on_card: bool = True,
 ) -> Result:
-    """Measures `policy` on `benchmark.prompts` and writes samples and `results.json` to `output`.
+    """Measures `policy` on `benchmark.prompts` and writes samples and `results.json` to `output`,
+    and, where `on_card`, the result on the model's card.
 
     `settings` are the session's but for those of the benchmark, where they are given. Raises what
     `sample_and_judge` raises, and InputError where `output` holds another run.
@@ -70,7 +72,7 @@ def benchmark(
         }
     )
     write_atomic(output / RESULTS, result.model_dump_json(indent=2) + "\n")
-    if policy.folder is not None:
+    if on_card and policy.folder is not None:
         add_results(policy.folder, _title(result), {m: str(e) for m, e in result.measures.items()})
     return result
 

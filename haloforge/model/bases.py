@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from haloforge.errors import InputError, ResourceError
 from haloforge.schema import digest
@@ -152,6 +153,20 @@ def _license(folder: Path) -> str | None:
         return None
     found = re.search(r"\A---\n.*?^license: *([^\n]+)$.*?^---$", card.read_text(), re.M | re.S)
     return found.group(1).strip() if found else None
+
+
+def same_form(one: Base, other: Base) -> bool:
+    """Whether an engine that runs `one` can read the weights of `other` in place: their configs
+    differ in nothing but how they were saved."""
+    return _form(one.path) == _form(other.path)
+
+
+_OF_SAVING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
+
+
+def _form(folder: Path) -> dict[str, Any]:
+    config = json.loads((folder / "config.json").read_text())
+    return {name: value for name, value in config.items() if name not in _OF_SAVING}
 
 
 def files_digest(folder: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from haloforge.model.adapter import AdapterInfo
+from haloforge.store.run import write_atomic
 
 _RESULTS = "<!-- results -->"
 
@@ -82,4 +83,4 @@ def add_results(folder: Path, title: str, measures: Mapping[str, str]) -> None:
     lines = [_RESULTS, title, "", "| measure | value |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in measures.items()]
     _, use, tail = rest.partition("\n## Use")
-    path.write_text(head + "\n".join(lines) + "\n" + use + tail)
+    write_atomic(path, head + "\n".join(lines) + "\n" + use + tail)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from haloforge.errors import HaloforgeError
+from haloforge.errors import HaloforgeError, InfraError
 from haloforge.raft.earlier import Earlier, EarlierRows
 from haloforge.raft.health import Health
 from haloforge.raft.settings import RaftSettings
@@ -71,8 +71,16 @@ class Selection:
         }
 
     def require(self, wanted: int) -> None:
-        """Raises HaloforgeError where fewer than `wanted` samples are left to train on."""
+        """Raises HaloforgeError where fewer than `wanted` samples are left to train on, InfraError
+        where failures of ours may be why."""
         if self.rows < wanted:
+            lost = self.dropped.get("infra_error", 0)
+            if lost and self.rows + lost >= wanted:
+                raise InfraError(
+                    f"raft cycle {self.cycle}: {self.rows} samples are good enough to learn from, "
+                    f"raft.min_samples={wanted} are wanted, and {lost} could not be judged for "
+                    "failures of ours: the same command judges those again"
+                )
             lower = "lower that, or " if self.rows else ""
             raise HaloforgeError(
                 f"raft cycle {self.cycle}: {self.rows} samples are good enough to learn from, "

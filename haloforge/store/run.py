@@ -3,17 +3,22 @@
 import json
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from errno import EINVAL, ENOTSUP
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from haloforge.errors import InputError
-from haloforge.schema import digest
+from haloforge.schema import digest, sample_id
 from haloforge.store.lock import check_idle, hold
 
 _IDENTITY_FILE = "run.json"
+TORN = ".torn"
+"""What the name of a file that a disk has spoilt ends in, once it is set aside."""
 Identity = dict[str, Any]
 FIRST_DEFAULTS: dict[str, Any] = {
     "RaftSettings.learning_rate_decay": 1.0,
@@ -46,8 +51,11 @@ def open_run(folder: Path, identity: Identity, fresh: bool = False) -> str:
     `identity_of` has them), never a path, a time or a number of nodes. `fresh` first sets an old
     run aside under a new name; none is deleted. The folder is this process's until it ends.
 
+    An identity that cannot be read is written anew where a sample in the folder proves that it was
+    this one, or where nothing was made yet.
+
     Raises InputError where another process is at work in the folder, or where it holds a run of
-    another identity, naming the differences, or of one that cannot be read.
+    another identity, naming the differences, or of one that cannot be told.
     """
     if fresh and folder.exists():
         set_aside(folder)
@@ -55,8 +63,8 @@ def open_run(folder: Path, identity: Identity, fresh: bool = False) -> str:
     path = folder / _IDENTITY_FILE
     text = json.dumps(identity, indent=2, sort_keys=True)
     identity = json.loads(text)  # as it will be read back
-    if path.is_file():
-        before = _read_identity(path)
+    before = _read_identity(path, digest(text)) if path.is_file() else None
+    if before is not None:
         changed = differences(before, identity)
         if changed:
             raise InputError(
@@ -68,14 +76,35 @@ def open_run(folder: Path, identity: Identity, fresh: bool = False) -> str:
     return digest(text)
 
 
-def _read_identity(path: Path) -> Identity:
+def _read_identity(path: Path, run: str) -> Identity | None:
+    """None for one that cannot be read, and was that of `run`."""
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
+        if _is_of(run, path.parent):
+            path.replace(path.with_name(f"{path.name}{TORN}"))
+            return None
         raise InputError(
             f"{path} cannot be read ({error}), so which run this is cannot be told: put a copy of "
             "it back, name another --output, or set the old run aside with --fresh"
         ) from None
+
+
+def _is_of(run: str, folder: Path) -> bool:
+    """Whether the samples in `folder` are those of `run`, of whose id theirs are made. Where there
+    is none, whether nothing was made: no file but those that say what is asked for."""
+    shards = (
+        path for place in (".", "cycle_*") for path in folder.glob(f"{place}/samples/*.parquet")
+    )
+    for shard in sorted(shards):
+        with suppress(OSError, pa.ArrowException):
+            for row in pq.read_table(shard, columns=_NAMED).slice(0, 1).to_pylist():
+                known = sample_id(run, row["cycle"], row["problem_id"], row["index"])
+                return bool(row["sample_id"] == known)
+    return not any(path.is_file() for path in folder.glob("*/**/*"))
+
+
+_NAMED = ["sample_id", "cycle", "problem_id", "index"]
 
 
 def differences(before: Any, now: Any, name: str = "") -> list[str]:
@@ -111,7 +140,7 @@ def read_record(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError):
-        path.replace(path.with_name(f"{path.name}.torn"))
+        path.replace(path.with_name(f"{path.name}{TORN}"))
         return {}
 
 

@@ -7,6 +7,7 @@ read.
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -21,11 +22,11 @@ import pyarrow.parquet as pq
 
 from haloforge.errors import InfraError
 from haloforge.schema import SAMPLE_SCHEMA, VERDICT_SCHEMA, Outcome
-from haloforge.store.run import write_atomic
+from haloforge.store.run import TORN, write_atomic
 
 COMMIT_ROWS = 4096
 _COMMIT_SECONDS = 10.0
-_TORN = ".torn"
+_LOOK_SECONDS = 0.5
 _IDS = pa.schema([SAMPLE_SCHEMA.field("sample_id")])
 _KEYS = pa.schema([SAMPLE_SCHEMA.field(name) for name in ("problem_id", "index")])
 _OUTCOMES = pa.schema(
@@ -57,20 +58,44 @@ class ShardWriter:
         self._next = 1 + max((int(m.name.partition(".")[0]) for m in _ever(folder)), default=0)
         self._lost = _lost(folder)
         self._again: dict[str, dict[str, Any]] = {}
+        self._turn = threading.RLock()
+        self._left = threading.Event()
+        self._clock = threading.Thread(target=self._commit_in_time, daemon=True)
+        self._failure: Exception | None = None
 
     def add(self, sample: dict[str, Any], verdict: dict[str, Any]) -> None:
         """Takes one sample and its verdict; they are safe after the next commit."""
-        if sample["sample_id"] in self._lost:
-            self._again[sample["sample_id"]] = verdict
-        else:
-            self._samples.append(sample)
-            self._verdicts.append(verdict)
-        waited = time.monotonic() - self._last_commit
-        if len(self._samples) + len(self._again) >= COMMIT_ROWS or waited >= _COMMIT_SECONDS:
-            self.commit()
+        with self._turn:
+            if self._failure is not None:
+                raise self._failure
+            if sample["sample_id"] in self._lost:
+                self._again[sample["sample_id"]] = verdict
+            else:
+                self._samples.append(sample)
+                self._verdicts.append(verdict)
+            if len(self._samples) + len(self._again) >= COMMIT_ROWS:
+                self.commit()
+
+    def _commit_in_time(self) -> None:
+        """In a thread of its own: after the last sample of a burst none may come for minutes. What
+        keeps it from a commit is raised by the next `add`, or by the last commit if it lasts."""
+        while not self._left.wait(_LOOK_SECONDS):
+            with self._turn:
+                waited = time.monotonic() - self._last_commit
+                if not (self._samples or self._again) or waited < _COMMIT_SECONDS:
+                    continue
+                try:
+                    self.commit()
+                except Exception as error:
+                    self._failure = error
+                    return
 
     def commit(self) -> None:
         """Writes both shards, then the manifest that makes them count."""
+        with self._turn:
+            self._commit()
+
+    def _commit(self) -> None:
         if self._samples:
             shard = f"{self._next:06d}.parquet"
             _write(self._folder / "samples" / shard, self._samples, SAMPLE_SCHEMA)
@@ -94,6 +119,7 @@ class ShardWriter:
             _write(shard, after, VERDICT_SCHEMA)
 
     def __enter__(self) -> Self:
+        self._clock.start()
         return self
 
     def __exit__(
@@ -102,6 +128,8 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._left.set()
+        self._clock.join()
         self.commit()
 
 
@@ -186,13 +214,13 @@ def sample_shards(folder: Path) -> list[Path]:
 def set_torn_aside(folder: Path) -> list[Path]:
     """Takes commits that cannot be read out of what counts, under names that end in `.torn`, and
     returns their manifests. What they held is then as if it had never been made."""
-    torn = [path for path in _ever(folder) if not path.name.endswith(_TORN) and not _is_whole(path)]
+    torn = [path for path in _ever(folder) if not path.name.endswith(TORN) and not _is_whole(path)]
     for path in torn:
-        path.rename(path.with_name(path.name + _TORN))  # first: now the rest does not count
+        path.rename(path.with_name(path.name + TORN))  # first: now the rest does not count
         for kind in ("samples", "verdicts"):
             shard = folder / kind / f"{path.stem}.parquet"
             if shard.is_file():
-                shard.rename(shard.with_name(shard.name + _TORN))
+                shard.rename(shard.with_name(shard.name + TORN))
     return torn
 
 
@@ -238,7 +266,7 @@ def _clear(folder: Path) -> None:
     for kind in ("samples", "verdicts"):
         for shard in (folder / kind).glob("*.parquet*"):
             if shard.suffix == ".tmp" or (
-                shard.suffix != _TORN and shard.name.partition(".")[0] not in named
+                shard.suffix != TORN and shard.name.partition(".")[0] not in named
             ):
                 shard.unlink(missing_ok=True)
 
@@ -268,7 +296,7 @@ def _told(manifest: Path) -> dict[str, Any]:
 
 def _replaces(path: Path) -> list[str]:
     """The commits that the manifest at `path` stands in the place of."""
-    if path.name.endswith(_TORN):
+    if path.name.endswith(TORN):
         return []
     names: list[str] = _told(path).get("replaces", [])
     return names
@@ -284,7 +312,7 @@ def _manifests(folder: Path) -> list[Path]:
 def _ever(folder: Path) -> list[Path]:
     """Those, those that were replaced, and those that were set aside."""
     found = (folder / "commits").glob("*.json*")
-    return sorted(path for path in found if path.suffix in (".json", _TORN))
+    return sorted(path for path in found if path.suffix in (".json", TORN))
 
 
 def _write(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:

@@ -80,6 +80,7 @@ def nodes_of(cluster: Cluster, actor: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_killed_at_work_and_submitted_again(
     tiny_model: Path, tmp_path: Path, cluster: Cluster
 ) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.processes import family, living, names, wait_until
@@ -110,6 +111,7 @@ def test_the_whole_path(tmp_path: Path) -> None:
     assert done.stdout == again.stdout
 
 
+@pytest.mark.slow
 def test_killed_half_way_it_goes_on(tmp_path: Path) -> None:
     command = toy(tmp_path)
     run = tmp_path / "run"

@@ -185,6 +185,7 @@ def test_validation_stops_early_and_the_best_weights_are_kept(
         assert float(model(ids, labels=labels).loss) == pytest.approx(judged[best], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_is_replaced_by_the_next_one_that_comes(
     tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -221,9 +222,8 @@ def sft_command(model: Path, data: Path, output: Path, epochs: int) -> list[str]
     return [*map(str, asked), "--set", "ray.num_cpus=2"]
 
 
-@pytest.mark.parametrize(
-    "kills", [1, pytest.param(5, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.timeout(900))])
 def test_a_job_that_is_killed_goes_on_when_it_is_run_again(
     kills: int, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -138,6 +138,7 @@ def simulate(samples: int, slots: int, verifying: int, engines: int = _ENGINES) 
     patched._prompts = lambda *_: [Prompt([1])] * len(problems)
     patched.verify_stage = lambda rows, *_: delayed(rows, verifying)
     shape = Sampling(temperature=0.7, top_p=1.0, max_tokens=256, stop_at_fence=True)
+    samples -= samples % len(problems)
     driver = psutil.Process()
     with tempfile.TemporaryDirectory() as folder, _Peak(driver) as peak:
         run = Path(folder)

@@ -206,13 +206,13 @@ def test_the_command_measures_several_models_and_compares_them(
 
 
 def test_engines_start_once_a_base(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     session, calls = Session(load_settings()), list[str]()
 
     def start(policy: Policy) -> Any:
         calls.append(f"start {policy.base.name}")
-        session._pool_base = policy.base.digest
+        session._pool_base = policy.base
         return SimpleNamespace(
             engines=[],
             stop=lambda: calls.append("stop"),
@@ -220,10 +220,18 @@ def test_engines_start_once_a_base(
         )
 
     monkeypatch.setattr(session, "_start_engines", start)
-    one, two = (Base(name, name, Path(name), name) for name in ("one", "two"))
-    for name, base in (("a", one), ("b", one), ("c", one), ("d", two)):
+    monkeypatch.setattr(session, "tokenizer", lambda base: SimpleNamespace(eos_token_id=2))
+    monkeypatch.setattr("haloforge.session.end_of_turn_ids", lambda tokenizer: [2])
+    layers = {"one": 30, "whole": 30, "two": 24}  # `whole` is `one`, trained without an adapter
+    for name, count in layers.items():
+        (tmp_path / name).mkdir()
+        config = {"num_hidden_layers": count, "_name_or_path": name}
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    one, whole, two = (Base(name, name, tmp_path / name, name) for name in layers)
+    asked = (("a", one), ("b", one), ("c", one), ("w", whole), ("d", two))
+    for name, base in asked:
         session.engines(Policy(name, base, None, name))
-    assert calls == ["start one", "a", "b", "c", "stop", "start two", "d"]
+    assert calls == ["start one", "a", "b", "c", "w", "stop", "start two", "d"]
     assert "d has another base, so they are started anew" in capsys.readouterr().err
 
 

@@ -185,6 +185,16 @@ def test_no_sample_of_reward_zero_is_kept(tmp_path: Path) -> None:
     assert not selected(tmp_path, [Row("a", 0, 0.0)], reward_threshold=1e-9).rows
 
 
+def test_too_few_samples_for_failures_of_ours_are_no_fault_of_the_model(tmp_path: Path) -> None:
+    lost = Row("a", 1, 0.0, outcome="infra_error")
+    selection = selected(tmp_path, [Row("a", 0, 0.5), lost])
+    selection.require(1)
+    with pytest.raises(InfraError, match=r"1 could not be judged .*: the same command judges"):
+        selection.require(2)
+    with pytest.raises(HaloforgeError, match=r"raft.min_samples=3 are wanted; lower that"):
+        selection.require(3)
+
+
 def test_too_few_samples_are_refused_in_one_line(tmp_path: Path) -> None:
     selection = selected(tmp_path, [Row("a", 0, 0.5), Row("a", 1, 0.0)])
     selection.require(1)

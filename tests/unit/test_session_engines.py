@@ -36,6 +36,6 @@ def test_an_engine_that_is_lost_is_told(capsys: pytest.CaptureFixture[str]) -> N
             self.engines.remove("first")
             return 0.0
 
-    session._pool, session._pool_base = Pool(), BASE.digest  # type: ignore[assignment]
+    session._pool, session._pool_base = Pool(), BASE  # type: ignore[assignment]
     session.engines(POLICY)
     assert "1 of 2 died and are restarted no more" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Commits hold, torn files do not count, and a changed run is refused by name."""
 
 import json
+import time
 from collections.abc import Iterator
 from functools import partialmethod
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from haloforge.errors import InfraError, InputError
+from haloforge.schema import sample_id
 from haloforge.store.run import open_run, set_aside, write_atomic
 from haloforge.store.shards import (
     Judged,
@@ -156,7 +158,7 @@ def test_a_raw_outcome_that_was_lost_is_judged_again(tmp_path: Path) -> None:
 def test_the_time_that_was_worked_is_kept_over_sittings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = iter([100.0, 101.0, 104.5, 104.5, 200.0, 200.5, 202.0, 202.0])
+    clock = iter([100.0, 104.5, 104.5, 200.0, 202.0, 202.0])
     monkeypatch.setattr("haloforge.store.shards.time.monotonic", lambda: next(clock))
     write(tmp_path, "a")
     assert working_seconds(tmp_path) == 4.5
@@ -171,6 +173,37 @@ def test_a_torn_manifest_costs_the_time_of_its_own_commit_alone(tmp_path: Path, 
         write_atomic(path, json.dumps({"shard": f"{number:06d}.parquet", "seconds": seconds}))
     (tmp_path / "commits" / "000002.json").write_text(torn)
     assert working_seconds(tmp_path) == 6.0
+
+
+def test_a_sample_after_which_none_comes_is_committed_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haloforge.store.shards._COMMIT_SECONDS", 0.2)
+    monkeypatch.setattr("haloforge.store.shards._LOOK_SECONDS", 0.02)
+    with ShardWriter(tmp_path) as shards:
+        for names in ("ab", "c"):
+            for name in names:
+                shards.add(sample(name), verdict(name))
+            begun = time.monotonic()
+            while names[-1] not in committed_ids(tmp_path):
+                assert time.monotonic() - begun < 20
+                time.sleep(0.02)
+        assert committed_ids(tmp_path) == {"a", "b", "c"}
+
+
+def test_what_keeps_a_commit_in_time_from_the_disk_is_told_and_costs_no_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haloforge.store.shards._COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr("haloforge.store.shards._LOOK_SECONDS", 0.01)
+    full = tmp_path / "samples"
+    with pytest.raises(OSError, match="samples"), ShardWriter(tmp_path) as shards:
+        full.rename(tmp_path / "away")
+        shards.add(sample("a"), verdict("a"))
+        shards._clock.join()
+        (tmp_path / "away").rename(full)
+        shards.add(sample("b"), verdict("b"))
+    assert committed_ids(tmp_path) == {"a"}
 
 
 def test_an_error_in_the_block_keeps_what_was_added(tmp_path: Path) -> None:
@@ -315,9 +348,34 @@ def test_a_run_of_other_settings_is_refused_by_name(tmp_path: Path) -> None:
         open_run(run, {"seed": 0, "sampling": {"temperature": 0.9}})
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"seed": ', b"1", b"\xff"])
+TORN = [b"", b'{"seed": ', b"1", b"\xff"]
+
+
+@pytest.mark.parametrize("torn", TORN)
+@pytest.mark.parametrize("place", [".", "cycle_1", None])
+def test_a_torn_identity_is_written_anew_where_samples_prove_it(
+    tmp_path: Path, torn: bytes, place: str | None
+) -> None:
+    """Or where nothing was made."""
+    run = open_run(tmp_path, {"seed": 0})
+    if place is not None:
+        known = sample_id(run, 1, "p", 0)
+        with ShardWriter(tmp_path / place) as shards:
+            shards.add(sample(known), verdict(known))
+    whole = (tmp_path / "run.json").read_text()
+    (tmp_path / "run.json").write_bytes(torn)
+    if place is not None:
+        with pytest.raises(InputError, match=r"run.json cannot be read"):
+            open_run(tmp_path, {"seed": 1})
+    assert open_run(tmp_path, {"seed": 0}) == run
+    assert (tmp_path / "run.json").read_text() == whole
+    assert (tmp_path / "run.json.torn").read_bytes() == torn
+
+
+@pytest.mark.parametrize("torn", TORN)
 def test_a_run_that_cannot_be_told_is_refused_with_what_to_do(tmp_path: Path, torn: bytes) -> None:
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "final_model").mkdir(parents=True)
+    (tmp_path / "run" / "final_model" / "haloforge.json").write_text("{}")
     (tmp_path / "run" / "run.json").write_bytes(torn)
     with pytest.raises(InputError, match=r"run/run.json cannot be read .* --fresh"):
         open_run(tmp_path / "run", {"seed": 0})
