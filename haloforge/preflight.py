@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from haloforge.benchmark.problems import problems_to_measure, read_source
 from haloforge.benchmark.suites import PREFIX, suite_named
 from haloforge.config import Settings
+from haloforge.data.keys import prompt_digest
 from haloforge.data.problems import choose_problems
 from haloforge.data.sft import read_sft
 from haloforge.errors import InputError
 from haloforge.model.bases import check_name
 from haloforge.raft.difficulty import read_history
 from haloforge.raft.held_out import eval_settings
-from haloforge.schema import Problem, digest
+from haloforge.schema import Problem
 from haloforge.verify.verifier import require_toolchains
 
 
@@ -102,8 +103,7 @@ def _check_apart(trained: Iterable[Problem], measured: Iterable[Problem], settin
 
 
 def _names(problem: Problem) -> set[str]:
-    asked = [turn["content"].strip() for turn in problem.turns() if turn["role"] != "system"]
-    return {problem.group or problem.problem_id, digest(problem.prefix or "", *asked)}
+    return {problem.group or problem.problem_id, str(prompt_digest(problem))}
 
 
 def check_problems(settings: Settings, problems: Iterable[Problem]) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from haloforge.raft.normalise import normalise
+from haloforge.data.normalise import normalise
 from haloforge.schema import Problem, digest
 from haloforge.verify.extract import answer_of
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from haloforge.schema import digest
+from haloforge.schema import Problem, digest
 
 Digests = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
@@ -19,6 +19,16 @@ def digest64(*parts: Any) -> int:
     """`digest` as a number of 64 bits, which sorts as that does."""
     # JSON can hold half a surrogate pair, UTF-8 cannot.
     return int(digest(*(str(part).encode(errors="replace").decode() for part in parts)), 16)
+
+
+def prompt_digest(problem: Problem) -> int:
+    """The digest of what a problem asks, as `data split` takes it: put by two system prompts, or
+    with other white space around, it is one."""
+    if problem.prefix:
+        return digest64(problem.prefix.strip())
+    return digest64(
+        *(turn["content"].strip() for turn in problem.turns() if turn["role"] != "system")
+    )
 
 
 def mixed(values: Digests) -> Digests:

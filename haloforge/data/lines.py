@@ -11,7 +11,7 @@ from jinja2.exceptions import TemplateError
 from haloforge.data.adapters import Adapted, LeftOut
 from haloforge.data.adapters.own import adapt_own, asked
 from haloforge.data.jsonl import json_object
-from haloforge.data.keys import digest64
+from haloforge.data.keys import digest64, prompt_digest
 from haloforge.data.problems import parse_problem
 from haloforge.data.rows import Row
 from haloforge.data.sft import to_chatml
@@ -112,20 +112,10 @@ def _lines(
     return {
         "row": line,
         "problem": other,
-        "prompt": _asked(checked),
+        "prompt": prompt_digest(checked),
         "group": digest64(traced["group"]),
         "name": digest64(traced["problem_id"]),
     }
-
-
-def _asked(problem: Problem) -> int:
-    """The digest of what a problem asks, as `data split` takes it: put by two system prompts, or
-    with other white space around, it is one."""
-    if problem.prefix:
-        return digest64(problem.prefix.strip())
-    return digest64(
-        *(turn["content"].strip() for turn in problem.turns() if turn["role"] != "system")
-    )
 
 
 def _problem(found: Adapted, place: str, writing: Writing) -> dict[str, Any]:
