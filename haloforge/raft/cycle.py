@@ -11,6 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haloforge.config import Settings, save_settings
 from haloforge.data.problems import choose_problems, prompts_digest
+from haloforge.errors import InputError
 from haloforge.model.adapter import INFO_FILE, read_info
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.raft.difficulty import (
@@ -24,7 +25,7 @@ from haloforge.raft.difficulty import (
     set_torn_aside,
 )
 from haloforge.raft.health import Health, warnings
-from haloforge.raft.held_out import HeldOut
+from haloforge.raft.held_out import EVAL, HeldOut
 from haloforge.raft.select import Selection, select
 from haloforge.raft.statistics import SECONDS, write_statistics
 from haloforge.raft.training_set import TrainingSet
@@ -34,7 +35,8 @@ from haloforge.sampling import sample_and_judge
 from haloforge.schema import Problem
 from haloforge.session import Session
 from haloforge.store.clock import Clock
-from haloforge.store.run import Identity, identity_of, open_run
+from haloforge.store.run import Identity, identity_of, open_run, set_aside
+from haloforge.store.shards import sample_shards
 from haloforge.train.plan import StepPlan
 from haloforge.train.settings import NOT_LEARNED, TrainSettings
 from haloforge.update import check_trainable, is_trained, update_policy
@@ -65,6 +67,7 @@ def raft(session: Session, policy: Policy, output: Path, fresh: bool = False) ->
     held_out.score(policy, 0)
     for cycle in range(1, session.settings.raft.cycles + 1):
         clock = Clock(run.samples(cycle) / SECONDS)
+        run.set_torn_aside(cycle)
         if not is_trained(run.adapter(cycle)):
             planned = run.plan(cycle)
             clock.time("sample_and_verify", partial(run.sample_and_judge, policy, cycle, planned))
@@ -102,6 +105,22 @@ class _Run:
 
     def samples(self, cycle: int) -> Path:
         return self.output / f"cycle_{cycle}"
+
+    def set_torn_aside(self, cycle: int) -> None:
+        """The newest adapter, where a disk has spoilt what tells of it, so that it is trained anew.
+        Of an earlier one that stays an error: the samples after it were drawn by it."""
+        adapter = self.adapter(cycle)
+        if not is_trained(adapter) or sample_shards(self.samples(cycle + 1)):
+            return
+        try:
+            read_info(adapter)
+        except InputError as error:
+            aside = set_aside(adapter)
+            if (scored := self.samples(cycle) / EVAL).exists():
+                set_aside(scored)
+            self.session.report.say(
+                f"raft cycle {cycle}: {error}; it is set aside as {aside}, and trained anew"
+            )
 
     def plan(self, cycle: int) -> Plan:
         """The problems that this cycle samples."""

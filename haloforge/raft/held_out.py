@@ -13,6 +13,8 @@ from haloforge.model.policy import Policy
 from haloforge.session import Session
 
 BEST = "best"
+EVAL = "eval"
+"""The folder, in a cycle's, of its score."""
 
 
 class Score(NamedTuple):
@@ -50,7 +52,7 @@ class HeldOut:
         if self._chosen.eval_prompts is None:
             return
         settings = eval_settings(self._session.settings)
-        folder = self._run / f"cycle_{cycle}" / "eval" if cycle else self._run / "start_eval"
+        folder = self._run / f"cycle_{cycle}" / EVAL if cycle else self._run / "start_eval"
         # Not on the card: a few samples a problem, by which the best cycle is picked, flatter it.
         result = benchmark(self._session, policy, folder, settings=settings, on_card=False)
         found = Score(cycle, result)

@@ -11,7 +11,7 @@ import pytest
 
 from haloforge.benchmark.results import Result
 from haloforge.config import load_settings
-from haloforge.errors import HaloforgeError, InfraError
+from haloforge.errors import HaloforgeError, InfraError, InputError
 from haloforge.model.adapter import AdapterInfo, finish_training
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.raft import cycle as loop
@@ -205,6 +205,30 @@ def test_a_run_that_stopped_in_a_training_goes_on_there(begun: Callable[..., Run
     assert [each.rate for each in run.trained] == FIVE_RATES
     assert (run.adapters, run.best) == (ADAPTERS, "cycle_4_final")
     assert [record["cycle"] for record in run.records] == [1, 2, 3, 4, 5]
+
+
+def test_the_newest_adapter_is_trained_anew_where_a_disk_has_spoilt_it(
+    begun: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An older one stays an error, as what was drawn by it cannot be drawn again."""
+    run = begun(4, 5, 6, 7)
+    run.go(cycles=2, eval_prompts="x.jsonl")
+    for cycle, fails in ((1, True), (2, False)):
+        info = run.output / f"cycle_{cycle}_final" / "haloforge.json"
+        whole = info.read_text()
+        info.write_text(whole[:40])
+        if fails:
+            with pytest.raises(InputError, match=r"cycle_1_final/haloforge.json"):
+                run.go(cycles=2, eval_prompts="x.jsonl")
+            info.write_text(whole)
+            continue
+        (run.output / "cycle_2" / "eval").mkdir(exist_ok=True)
+        run.go(cycles=2, eval_prompts="x.jsonl")
+    assert "it is set aside as" in said(capsys)
+    assert (run.output / "cycle_2_final.old-1").is_dir()
+    assert (run.output / "cycle_2" / "eval.old-1").is_dir()
+    assert [each.cycle for each in run.trained] == [1, 2, 2]
+    assert run.drawn == [1, 2]
 
 
 def test_a_run_that_ended_stays_as_it_is(begun: Callable[..., Run]) -> None:
