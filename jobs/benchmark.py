@@ -1,9 +1,9 @@
-"""A benchmark as a Ray job: `ray job submit -- python jobs/benchmark.py run --model FOLDER`."""
+"""A benchmark as a Ray job, from the project's folder:
 
-import sys
+ray job submit --working-dir . -- python jobs/benchmark.py --config FILE
+"""
 
-from haloforge.cli.main import main
+from haloforge.cli.stages import run_stage
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "benchmark")
-    main()
+    run_stage("benchmark")

@@ -1,9 +1,9 @@
-"""The whole pipeline as a Ray job: `ray job submit -- python jobs/pipeline.py --config FILE`."""
+"""The whole pipeline as a Ray job, from the project's folder:
 
-import sys
+ray job submit --working-dir . -- python jobs/pipeline.py --config FILE
+"""
 
-from haloforge.cli.main import main
+from haloforge.cli.stages import run_stage
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "pipeline")
-    main()
+    run_stage("pipeline")

@@ -1,9 +1,9 @@
-"""Scoring as a Ray job: `ray job submit -- python jobs/verify.py --input FILE --output FILE`."""
+"""Scoring as a Ray job, from the project's folder:
 
-import sys
+ray job submit --working-dir . -- python jobs/verify.py --input FILE --output FILE
+"""
 
-from haloforge.cli.main import main
+from haloforge.cli.stages import run_stage
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "verify")
-    main()
+    run_stage("verify")

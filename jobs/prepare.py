@@ -1,0 +1,9 @@
+"""Preparing a data set as a Ray job, from the project's folder:
+
+ray job submit --working-dir . -- python jobs/prepare.py --dataset NAME --output FILE
+"""
+
+from haloforge.cli.stages import run_stage
+
+if __name__ == "__main__":
+    run_stage("prepare")

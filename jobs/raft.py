@@ -1,0 +1,9 @@
+"""RAFT as a Ray job, from the project's folder:
+
+ray job submit --working-dir . -- python jobs/raft.py --config FILE
+"""
+
+from haloforge.cli.stages import run_stage
+
+if __name__ == "__main__":
+    run_stage("raft")

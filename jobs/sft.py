@@ -1,0 +1,9 @@
+"""Supervised fine-tuning as a Ray job, from the project's folder:
+
+ray job submit --working-dir . -- python jobs/sft.py --config FILE
+"""
+
+from haloforge.cli.stages import run_stage
+
+if __name__ == "__main__":
+    run_stage("sft")
