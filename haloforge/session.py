@@ -17,7 +17,7 @@ from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from haloforge.config import Settings
 from haloforge.data.chat import end_of_turn_ids
-from haloforge.errors import ResourceError
+from haloforge.errors import InputError, ResourceError
 from haloforge.model.bases import Base, default_base, same_form
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.placement import Cluster, Fleet, Placement, fleet, place
@@ -208,6 +208,13 @@ def _connect(settings: Settings, report: Report) -> bool:
     """Joins the cluster that is named, or starts a private Ray; True for a private one."""
     loggers_to_files()
     address = settings.ray.address or os.environ.get("RAY_ADDRESS")
+    if address is not None and address.startswith(("http://", "https://")):
+        address = os.environ.get("RAY_ADDRESS", "")  # of the cluster that a job runs on
+        if not address or "://" in address:
+            raise InputError(
+                f"{settings.ray.address or address} is a job server: send the stage there with "
+                "`halo-forge submit`, or give the address of the cluster itself (host:6379)"
+            )
     options: dict[str, Any] = {"address": address}
     if address is None:
         options = {

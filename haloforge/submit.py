@@ -9,10 +9,8 @@ import asyncio
 import os
 import shlex
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,7 +54,7 @@ class Job:
 def named_files(values: Iterable[str]) -> tuple[Path, ...]:
     """The relative paths among `values` that are here, also where one is a part of a value, as in
     `check.py:Class` or `cmd:./check.sh {file}`. Raises InputError for one outside this folder."""
-    found = {}
+    found: dict[Path, None] = {}
     for value in values:
         for word in (value, value.partition(":")[0], *value.removeprefix("cmd:").split()):
             path = Path(word)
@@ -72,7 +70,7 @@ def named_files(values: Iterable[str]) -> tuple[Path, ...]:
 
 
 def check_output(path: str | Path, flag: str) -> None:
-    """Raises InputError where the job would write `path` into its own folder, which is temporary."""
+    """Raises InputError where the job would write `path` into its own, temporary folder."""
     if "://" not in str(path) and not Path(path).is_absolute():
         raise InputError(
             f"{flag} {path}: relative, so it would be in the job's own folder and gone with it; "
@@ -118,7 +116,8 @@ def _files(path: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def connect(address: str | None) -> "JobSubmissionClient":
-    """The job server at `address` (None: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, a Ray of this machine).
+    """The job server at `address`; None is Ray's own choice: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or
+    a Ray of this machine.
 
     Raises ResourceError where none answers, or where it wants a token that was not given.
     """

@@ -14,6 +14,7 @@ from haloforge.cli.pipeline import pipeline_command
 from haloforge.cli.raft import raft_group
 from haloforge.cli.sft import sft_group
 from haloforge.cli.study import study_command
+from haloforge.cli.submit import submit_command
 from haloforge.cli.verify import verify_command
 from haloforge.errors import HaloforgeError, InfraError, ResourceError
 
@@ -37,6 +38,7 @@ for command in (
     model_group,
     pipeline_command,
     study_command,
+    submit_command,
     verify_command,
 ):
     cli.add_command(command)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -25,6 +26,16 @@ def command_line(stage: str, arguments: Sequence[str]) -> list[str]:
     if isinstance(found, click.Group) and arguments and arguments[0] in found.commands:
         usual = []
     return [group, *usual, *arguments]
+
+
+def parsed(words: Sequence[str]) -> dict[str, Any]:
+    """The options that the command line `words` gives, by name. Raises click's UsageError."""
+    command: click.Command = cli
+    context = click.Context(cli, info_name="halo-forge")
+    left = list(words)
+    while isinstance(command, click.Group):
+        command = command.commands[left.pop(0)]
+    return command.make_context(command.name, left, parent=context).params
 
 
 def run_stage(stage: str) -> None:
