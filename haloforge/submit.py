@@ -116,7 +116,7 @@ def _files(path: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def connect(address: str | None) -> "JobSubmissionClient":
-    """The job server at `address`; None is Ray's own choice: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or
+    """The job server at `address`; None is what RAY_API_SERVER_ADDRESS or RAY_ADDRESS names, or
     a Ray of this machine.
 
     Raises ResourceError where none answers, or where it wants a token that was not given.
