@@ -177,13 +177,19 @@ def follow(client: "JobSubmissionClient", name: str, write: Callable[[str], None
     two minutes, or where the job ended without its program having begun.
     """
     written, silent_since = 0, None
+
+    def tell(words: str) -> None:
+        nonlocal written
+        written += len(words)
+        write(words)
+
     while True:
         try:
-            written = asyncio.run(_tail(client, name, written, write))
+            asyncio.run(_tail(client, name, written, tell))
             info = client.get_job_info(name)
-            silent_since = None
             if info.status.is_terminal():
                 break
+            silent_since = None
         except (OSError, RuntimeError) as error:
             silent_since = silent_since or time.monotonic()
             if time.monotonic() - silent_since > _PATIENCE_S:
@@ -198,21 +204,15 @@ def follow(client: "JobSubmissionClient", name: str, write: Callable[[str], None
 
 
 async def _tail(
-    client: "JobSubmissionClient", name: str, written: int, write: Callable[[str], None]
-) -> int:
-    """Writes the job's words but for the first `written` characters; how many there are then."""
+    client: "JobSubmissionClient", name: str, known: int, tell: Callable[[str], None]
+) -> None:
+    """Tells what the job says, which begins anew each time, but for the `known` characters."""
     seen = 0
-    try:
-        async for words in client.tail_job_logs(name):
-            new = words[max(0, written - seen) :]
-            seen += len(words)
-            if new:
-                write(new)
-            written = max(written, seen)
-    except (OSError, RuntimeError):
-        if seen < written:
-            raise
-    return written
+    async for words in client.tail_job_logs(name):
+        new = words[max(0, known - seen) :]
+        seen += len(words)
+        if new:
+            tell(new)
 
 
 def _first_line(error: object) -> str:

@@ -10,6 +10,7 @@ from haloforge.cli.options import settings_of
 
 if TYPE_CHECKING:
     from haloforge.config import Settings
+    from haloforge.submit import Job
 
 
 @click.command(
@@ -31,7 +32,7 @@ def submit_command(
     """
     from haloforge.submit import connect, follow, submit
 
-    job, settings = _job(stage, arguments)
+    job, settings = job_of(stage, arguments)
     client = connect(address or _job_server(settings))
     name = submit(client, job, _say)
     stop = f"stop it: ray job stop {name}"
@@ -49,7 +50,7 @@ def submit_command(
     sys.exit(code)
 
 
-def _job(stage: str, arguments: tuple[str, ...]) -> "tuple[Any, Settings]":
+def job_of(stage: str, arguments: tuple[str, ...]) -> "tuple[Job, Settings]":
     """The job, and the settings that it will have. Raises what the stage's own command would for
     arguments that it does not take, and InputError for an output that would be lost."""
     from haloforge.cli.stages import STAGES, command_line, parsed
