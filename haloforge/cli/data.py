@@ -77,7 +77,8 @@ def prepare_command(
 
     What was read, and what was left out and why, stands in OUTPUT.meta.json.
     """
-    from haloforge.data.prepare import catalogue, plan, prepare
+    from haloforge.data.plan import catalogue, plan
+    from haloforge.data.prepare import prepare
     from haloforge.data.sources import find_source
     from haloforge.report.progress import Report
 
@@ -116,7 +117,7 @@ def _template(model: str | None) -> str | None:
 
 
 def _tell(done: "Prepared") -> None:
-    from haloforge.data.prepare import TEST_FILE
+    from haloforge.data.plan import TEST_FILE
 
     what = "conversations" if done.purpose == "sft" else "problems"
     click.echo(f"{done.output}: {done.rows} {what} of {done.read} rows")

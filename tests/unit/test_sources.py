@@ -9,7 +9,7 @@ import pytest
 
 from haloforge.data import sources
 from haloforge.data.lines import Writing, write
-from haloforge.data.prepare import plan
+from haloforge.data.plan import plan
 from haloforge.data.sidecar import write_sidecar
 from haloforge.data.sources import find_source
 from haloforge.data.streams import ROWS
