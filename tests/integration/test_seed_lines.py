@@ -1,4 +1,4 @@
-"""From a copy of the Codeforces rows to prompts and an adapter, by the command lines of the README."""
+"""From a copy of the Codeforces rows to prompts and an adapter, by the README's command lines."""
 
 import json
 import os
