@@ -266,6 +266,17 @@ def test_a_short_program_with_a_frame_is_nobody_s() -> None:
 )
 def test_python_is_the_same_without_its_docstrings(said: str) -> None:
     bare = (
+@pytest.mark.parametrize("name", ["python3", "Python", "py"])
+def test_a_solution_is_known_by_any_name_of_its_language(name: str) -> None:
+    code = f'def f(n):\n    """Tells."""\n    {PROGRAM.splitlines()[1]}\n        print(n, each)\n'
+    code += "    return [n, n + 1, n + 2, n + 3]  # all\n"
+    index = index_of({"all": [Task("t", "?", {name: code})]})
+    bare = code.replace('    """Tells."""\n', "").replace("  # all", "")
+    assert index.by_solution([("python", bare)]) == 0
+    assert index_of({"all": [Task("t", "?", {"python": bare})]}).by_solution([(name, code)]) == 0
+    assert len(forms_of(JOINED, "C++17")) == len(forms_of(JOINED, "cpp")) == 0
+
+
         f"class Empty:\n    pass\n\n\ndef total(numbers):\n    {PROGRAM.splitlines()[1]}\n        "
     )
     bare += "found = numbers[each] + 1\n    return found + len(numbers)\n"
