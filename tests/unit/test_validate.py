@@ -29,13 +29,18 @@ from haloforge.schema import Message
 
 PLACE = "rows.jsonl, line 3"
 ASKED: Message = {"role": "user", "content": "Print 1."}
-ANSWER: Message = {"role": "assistant", "content": "```cpp\nint main() {}\n```"}
+CODE = "```cpp\nint main() {}\n```"
+ANSWER: Message = {"role": "assistant", "content": CODE}
 SYSTEM: Message = {"role": "system", "content": "Be brief."}
 TEXT = to_chatml([ASKED, ANSWER])
 TESTS = [{"stdin": "1", "stdout": "2"}]
 PROGRAM = "n = int(input())\nfor each in range(n):\n    total = n * each\n    print(total, each)\n"
 
 
+THOUGHT = TEXT.replace("```cpp", "<think>\n\n</think>\n\n```cpp")
+PHI = "".join(
+    f"<|im_start|>{turn['role']}<|im_sep|>{turn['content']}<|im_end|>" for turn in (ASKED, ANSWER)
+)
 def kinds(row: Any) -> list[Kind]:
     line = row if isinstance(row, str) else json.dumps(row)
     return [kind for kind, _ in check_row(line, PLACE, None).faults]
@@ -55,6 +60,10 @@ def kinds(row: Any) -> list[Kind]:
         {"messages": [SYSTEM, ASKED], "tests": TESTS},
         {"prefix": "def f():\n", "test_code": "assert f() == 1"},
     ],
+        {"text": f"<|begin_of_text|>{TEXT}\n<|endoftext|>", "messages": [ASKED, ANSWER]},
+        {"text": THOUGHT, "messages": [ASKED, ANSWER]},
+        {"text": TEXT, "messages": [ASKED, {**ANSWER, "content": f"<think>x</think>{CODE}"}]},
+        {"text": PHI, "messages": [ASKED, ANSWER]},
 )
 def test_a_good_row_has_no_fault(row: Any) -> None:
     assert kinds(row) == []
@@ -80,6 +89,12 @@ def test_a_good_row_has_no_fault(row: Any) -> None:
         ({"messages": [ASKED]}, Kind.ROLES),
         ({"messages": [ANSWER]}, Kind.ROLES),
         ({"messages": [ASKED, ASKED, ANSWER]}, Kind.ROLES),
+        ({"text": f"<s>{TEXT}", "messages": [ASKED, {**ANSWER, "content": "no"}]}, Kind.CHATML),
+        ({"text": THOUGHT, "messages": [ASKED, {**ANSWER, "content": "no"}]}, Kind.CHATML),
+        ({"text": PHI, "messages": [ASKED, {**ANSWER, "content": "no"}]}, Kind.CHATML),
+        ({"text": PHI, "messages": [ASKED, ANSWER, ASKED, ANSWER]}, Kind.CHATML),
+        ({"text": to_chatml([ASKED, ANSWER] * 2), "messages": [ASKED, ANSWER]}, Kind.CHATML),
+        ({"text": TEXT[:-10], "messages": [ASKED, ANSWER]}, Kind.CHATML),
         ({"messages": [ASKED, SYSTEM, ANSWER]}, Kind.ROLES),
         ({"messages": [ASKED, {**ANSWER, "content": " \n"}]}, Kind.EMPTY),
         ({"prompt": " "}, Kind.EMPTY),
