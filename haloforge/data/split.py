@@ -11,13 +11,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from haloforge.data.asked import is_answered, parse_row, turns_of
-from haloforge.data.keys import Digests, components, digest64, names_of, ranks
-from haloforge.data.sidecar import lineage, read_sidecar, write_sidecar
+from haloforge.data.asked import parse_row, turns_of
+from haloforge.data.keys import Digests, components, digest64, names_of, prompt_digest, ranks
+from haloforge.data.problems import is_answered
+from haloforge.data.sidecar import lineage, write_sidecar, wrote
 from haloforge.data.streams import drain, list_files, read_rows, with_progress
 from haloforge.data.written import gather, write_rows
 from haloforge.errors import InputError
 from haloforge.report.progress import Report
+from haloforge.schema import Problem
 
 NO_DIFFICULTY = "none"
 KEYS = pa.schema(
@@ -145,8 +147,7 @@ def row_keys(row: dict[str, Any], place: str) -> dict[str, Any]:
     put by two of them is one. Raises InputError for a row that asks nothing."""
     turns = turns_of(row, place)
     asked = turns[:-1] if is_answered(turns) else turns
-    said = [turn["content"].strip() for turn in asked if turn["role"] != "system"]
-    prompt = digest64(*said)
+    prompt = prompt_digest(Problem.model_construct(problem_id="", messages=asked))
     names = {name: _label(row, name, place) for name in ("problem_id", "group", "difficulty")}
     return {
         "prompt": prompt,
