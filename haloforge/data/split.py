@@ -79,7 +79,7 @@ def split(
     for path in outputs:
         if str(path.resolve()) in {str(Path(file).resolve()) for file in files}:
             raise InputError(f"{path}: is read and would be replaced; choose another --output")
-        if path.exists() and not _is_part(path, source):
+        if path.exists() and not wrote(path, source, "part"):
             raise InputError(
                 f"{path}: is there, and is no part of {source} as it was split before; choose "
                 "another --output"
@@ -117,12 +117,6 @@ def split(
             rows=part.rows,
         )
     return parts
-
-
-def _is_part(path: Path, source: str) -> bool:
-    """Whether a file is one that `split` wrote of `source`, unchanged since."""
-    beside = read_sidecar(path) if path.is_file() else None
-    return beside is not None and beside.origin == source and "part" in beside.filters
 
 
 def _part(

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from haloforge.data import sources
+from haloforge.data import sources, storage
 from haloforge.data.lines import Writing, write
 from haloforge.data.prepare import plan
 from haloforge.data.sidecar import write_sidecar
@@ -96,7 +96,7 @@ def test_a_set_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def listed(location: str) -> list[str]:
         return [f"{location}/full/{name}-0.parquet" for name in ("train", "validation", "test")]
 
-    monkeypatch.setattr(sources, "_newest", newest)
+    monkeypatch.setattr(storage, "newest", newest)
     monkeypatch.setattr(sources, "list_files", listed)
     for revision, wanted in (
         ("", None),

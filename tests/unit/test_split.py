@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haloforge.data.keys import components, digest64
-from haloforge.data.sidecar import lineage, write_sidecar
-from haloforge.data.split import KEYS, _is_part, allot, parse_parts, row_keys, split
+from haloforge.data.sidecar import lineage, write_sidecar, wrote
+from haloforge.data.split import KEYS, allot, parse_parts, row_keys, split
 from haloforge.errors import InputError
 from haloforge.report.progress import Report
 
@@ -175,7 +175,6 @@ def test_the_lineage_of_several_files_is_that_of_each(tmp_path: Path) -> None:
     assert (more["licence"], len(more["parents"])) == (None, 2)
     beside(tmp_path / "2.jsonl", "GPL")
     assert lineage("both", [one, two])["licence"] is None
-    assert lineage("s3://rows/x.jsonl", ["s3://rows/x.jsonl"])["revision"] is None
 
 
 def test_a_part_replaces_a_part_of_the_same_source_alone(tmp_path: Path) -> None:
@@ -188,6 +187,6 @@ def test_a_part_replaces_a_part_of_the_same_source_alone(tmp_path: Path) -> None
         with pytest.raises(InputError, match=r"train\.jsonl: is there, and is no part of"):
             split(str(source), tmp_path, {"train": 1.0}, 0, Report())
     beside(path, None, **own)
-    assert _is_part(path, str(source))
+    assert wrote(path, str(source), "part")
     path.write_text("changed")
-    assert not _is_part(path, str(source))
+    assert not wrote(path, str(source), "part")
