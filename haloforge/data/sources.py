@@ -1,11 +1,13 @@
 """Where the rows of a data set are: which files train, which are its tests, at what revision."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,7 +17,8 @@ from haloforge.data.jsonl import first_fault
 from haloforge.data.sidecar import Sidecar, licence_on_hub, read_sidecar
 from haloforge.data.storage import HUB as HUB
 from haloforge.data.storage import apart, commit_of, located, on_hub
-from haloforge.data.streams import list_files
+from haloforge.data.streams import list_files, read_file
+from haloforge.data.suites.mbpp import TEST_IDS
 from haloforge.errors import InputError
 
 
@@ -153,6 +156,7 @@ def _own(dataset: str, fields: Mapping[str, str], allow_test_data: bool) -> Sour
         raise InputError(f"{error}{hint}") from None
     if not allow_test_data:
         _check_hub(*files)
+        _check_rows(files)
     parents = _parents(files, allow_test_data)
     licences = {parent.licence for parent in parents} if len(parents) == len(files) else set()
     licences = licences or {licence_on_hub(file) for file in files}
@@ -197,8 +201,32 @@ def _check_hub(*addresses: str) -> None:
     for address in addresses:
         hub, name = on_hub(address) or ("", "")
         for entry in entries_on_hub(hub) if hub else ():
-            if entry.test_set:
+            if entry.test_set or "test" in _used_for(entry, [name], whole=False, folders=""):
                 raise _test_data(f"{entry.name} ({address})" if name else entry.name)
+
+
+def _check_rows(files: tuple[str, ...]) -> None:
+    """Raises InputError for a file whose first row is a task of HumanEval, or of MBPP's tests, by
+    its id. Looked into are some files only, for to open each in a store takes a while."""
+    for file in [file for file in files if on_hub(file) is None][:_LOOKED_INTO]:
+        try:
+            _, text = next(read_file(file), ("", "{}"))
+            row = json.loads(text)
+        except (InputError, RecursionError, ValueError):
+            continue  # told, with its place, where rows are read
+        if isinstance(row, dict) and _is_task(row):
+            raise _test_data(file)
+
+
+def _is_task(row: dict[str, Any]) -> bool:
+    names = [_TASK.fullmatch(value) for value in row.values() if isinstance(value, str)]
+    if any(name and (name[1] is None or int(name[1]) in TEST_IDS) for name in names):
+        return True
+    return "test_list" in row and row.get("task_id") in TEST_IDS
+
+
+_TASK = re.compile(r"HumanEval/\d+|mbpp/(\d+)", re.IGNORECASE)
+_LOOKED_INTO = 20
 
 
 def _base(location: str, files: list[str]) -> str:
@@ -209,7 +237,8 @@ def _base(location: str, files: list[str]) -> str:
 
 
 def _parents(files: tuple[str, ...], allow_test_data: bool) -> tuple[Sidecar, ...]:
-    """The sidecars beside `files`, which are to train: what was held out once stays held out."""
+    """The sidecars beside `files`, which are to train: what was held out once stays held out, also
+    where something else was made of it."""
     found = {file: read_sidecar(file) for file in files}
     for file, sidecar in found.items():
         if sidecar is not None and _held_out(sidecar) and not allow_test_data:
@@ -218,7 +247,7 @@ def _parents(files: tuple[str, ...], allow_test_data: bool) -> tuple[Sidecar, ..
 
 
 def _held_out(sidecar: Sidecar) -> bool:
-    return sidecar.filters.get("part") == "test"
+    return sidecar.filters.get("part") == "test" or any(map(_held_out, sidecar.parents))
 
 
 def _last_folders(base: str) -> str:
