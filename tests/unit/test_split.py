@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haloforge.data.keys import components, digest64
+from haloforge.data.keys import components, digest64, prompt_digest
+from haloforge.data.problems import parse_problem
 from haloforge.data.sidecar import lineage, write_sidecar, wrote
 from haloforge.data.split import KEYS, allot, parse_parts, row_keys, split
 from haloforge.errors import InputError
@@ -190,3 +191,16 @@ def test_a_part_replaces_a_part_of_the_same_source_alone(tmp_path: Path) -> None
     assert wrote(path, str(source), "part")
     path.write_text("changed")
     assert not wrote(path, str(source), "part")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": " Print 1.\n"},
+        {"prompt": "Print 1.", "system": "Be brief."},
+        {"prefix": "def f():\n"},
+        {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": " q "}]},
+    ],
+)
+def test_a_problem_has_one_digest_wherever_it_is_taken(row: dict[str, Any]) -> None:
+    assert row_keys(row, "f, line 1")["prompt"] == prompt_digest(parse_problem(row, "f, line 1"))
