@@ -140,7 +140,7 @@ def row_keys(row: dict[str, Any], place: str) -> dict[str, Any]:
     put by two of them is one. Raises InputError for a row that asks nothing."""
     turns = turns_of(row, place)
     asked = turns[:-1] if is_answered(turns) else turns
-    # As `prompt_digest` has it, without making a Problem of each row, which takes as long as all else.
+    # As `prompt_digest` has it: to make a Problem of each row for it takes as long as all else.
     prompt = digest64(*(turn["content"].strip() for turn in asked if turn["role"] != "system"))
     names = {name: _label(row, name, place) for name in ("problem_id", "group", "difficulty")}
     return {
