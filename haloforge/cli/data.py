@@ -178,7 +178,7 @@ def validate_command(
 
     Near duplicates and references that could not be judged are warnings: their rows stay good.
     """
-    from haloforge.data.validate.fix import check_output
+    from haloforge.data.validate.fix import check_outputs
     from haloforge.data.validate.report import show, write_report
     from haloforge.data.validate.validate import Rules, files_of, validate
     from haloforge.errors import HaloforgeError
@@ -190,8 +190,7 @@ def validate_command(
     given = {name: value for name, value in limits.items() if value is not None}
     rules = Rules(contamination=not no_contamination, references=not no_references, **given)
     read = files_of(files)
-    if fix is not None:
-        check_output(fix, read)
+    check_outputs(read, against, fix, report)
     with Session(settings) as session:
         found = validate(session, read, rules, settings.model, against, fix)
     show(found)

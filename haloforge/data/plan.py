@@ -10,7 +10,8 @@ from haloforge.data.catalogue import Entry, entries
 from haloforge.data.lines import Purpose
 from haloforge.data.problems import DEFAULT_LANGUAGE, LANGUAGES, is_answered
 from haloforge.data.sidecar import read_sidecar
-from haloforge.data.sources import HUB, Source
+from haloforge.data.sources import Source
+from haloforge.data.storage import HUB
 from haloforge.data.streams import read_file
 from haloforge.errors import InputError
 
@@ -102,7 +103,7 @@ def plan(
     if planned.template is not None and purpose == "problems":
         raise InputError("--model: problems hold no chat text; its template is for --for sft")
     files = (*source.files, *source.test_files)
-    read = {Path(file.removeprefix("file://")).resolve() for file in files}
+    read = {Path(file).resolve() for file in files}
     for path in (output, planned.test_output):
         if path.resolve() in read:
             raise InputError(f"{path}: it is among what is read; choose another folder")

@@ -10,8 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from haloforge.data.adapters.own import showing_problem
-from haloforge.data.asked import is_answered, parse_row, turns_of
+from haloforge.data.asked import parse_row, turns_of
 from haloforge.data.keys import digest64
+from haloforge.data.problems import is_answered
 from haloforge.data.sidecar import lineage, write_sidecar
 from haloforge.data.streams import drain, list_files, read_rows, with_progress
 from haloforge.data.written import LEFT_OUT, gather, write_rows

@@ -119,8 +119,7 @@ def test_an_mbpp_row_says_of_which_split_it_is() -> None:
     assert list(splits.values()) == [
         *("prompt", "test", "test", "validation", "validation", "train", "train")
     ]
-    assert rows.entry("mbpp").is_test_data("test")
-    assert not rows.entry("mbpp").is_test_data("train")
+    assert {*splits.values()} == {*rows.entry("mbpp").splits}
 
 
 def test_tests_of_evalplus_need_no_numpy() -> None:

@@ -114,18 +114,6 @@ class Entry(_Strict):
             raise ValueError(f"field 'fields': it maps no column to '{lacking[0]}'")
         return self
 
-    @property
-    def rows(self) -> int | None:
-        """Of all splits together, where all are known."""
-        counts = [split.rows for split in self.splits.values()]
-        return sum(count for count in counts if count is not None) if None not in counts else None
-
-    def is_test_data(self, split: str | None) -> bool:
-        """Whether rows of `split` are kept from training; of a split that is not known, whether the
-        set is."""
-        used_for = self.splits[split].used_for if split in self.splits else None
-        return self.test_set or used_for == "test"
-
     def adapt(
         self, row: dict[str, Any], place: str, language: str | None = None, strict: bool = False
     ) -> Adapted:
