@@ -30,6 +30,9 @@ def check_outputs(
     """Raises InputError for an output that is a folder, that would take the place of what is read
     or of the other's, and, where rows are written, of what an earlier run on the same `files` did
     not write."""
+    for path in (fix, report):  # "." has no name that another could be made of
+        if path is not None and path.is_dir():
+            raise InputError(f"{path}: is a folder; name a file to write")
     rows = [fix, rejected_path(fix)] if fix is not None else []
     taken = {Path(file).resolve(): "is read, and would be replaced" for file in (*files, *against)}
     taken |= {sidecar_path(path): "stands beside what is read" for path in taken}
