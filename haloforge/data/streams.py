@@ -31,6 +31,8 @@ BLOCK_BYTES = 16 * 2**20
 READ_CPUS = 0.1
 """What reading books: it mostly waits for the stages after it. Ray Data puts stages that book alike
 into one task; with another number of CPUs a stage has tasks of its own, of one file too."""
+CPUS_PER_READER = 8
+"""Reading is so much faster than what is done with the rows, and more."""
 _BATCH = 1000
 _SLICE = 50
 """Rows of a table that are made Python's at a time: one row may hold megabytes of tests."""
@@ -71,7 +73,11 @@ def read_rows(files: Sequence[str]) -> Dataset:
     context.execution_options.preserve_order = True
     context.target_max_block_size = BLOCK_BYTES
     names = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files))
-    return names.map_batches(_read_files, batch_size=1, num_cpus=READ_CPUS)
+    # Without a bound Ray Data sets aside for reading as many CPUs as for the stage that reads it.
+    most = max(1, int(ray.cluster_resources().get("CPU", 0) / CPUS_PER_READER))
+    return names.map_batches(
+        _read_files, batch_size=1, num_cpus=READ_CPUS, concurrency=min(len(files), most)
+    )
 
 
 def drain(rows: Dataset) -> Iterator[pa.Table]:
