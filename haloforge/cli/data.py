@@ -77,7 +77,8 @@ def prepare_command(
 
     What was read, and what was left out and why, stands in OUTPUT.meta.json.
     """
-    from haloforge.data.prepare import catalogue, plan, prepare
+    from haloforge.data.plan import catalogue, plan
+    from haloforge.data.prepare import prepare
     from haloforge.data.sources import find_source
     from haloforge.report.progress import Report
 
@@ -116,7 +117,7 @@ def _template(model: str | None) -> str | None:
 
 
 def _tell(done: "Prepared") -> None:
-    from haloforge.data.prepare import TEST_FILE
+    from haloforge.data.plan import TEST_FILE
 
     what = "conversations" if done.purpose == "sft" else "problems"
     click.echo(f"{done.output}: {done.rows} {what} of {done.read} rows")
@@ -177,7 +178,7 @@ def validate_command(
 
     Near duplicates and references that could not be judged are warnings: their rows stay good.
     """
-    from haloforge.data.validate.fix import check_output
+    from haloforge.data.validate.fix import check_outputs
     from haloforge.data.validate.report import show, write_report
     from haloforge.data.validate.validate import Rules, files_of, validate
     from haloforge.errors import HaloforgeError
@@ -189,8 +190,7 @@ def validate_command(
     given = {name: value for name, value in limits.items() if value is not None}
     rules = Rules(contamination=not no_contamination, references=not no_references, **given)
     read = files_of(files)
-    if fix is not None:
-        check_output(fix, read)
+    check_outputs(read, against, fix, report)
     with Session(settings) as session:
         found = validate(session, read, rules, settings.model, against, fix)
     show(found)

@@ -34,10 +34,6 @@ def turns_of(row: dict[str, Any], place: str) -> list[Message]:
     raise InputError(f"{place}: field 'prompt' is missing (or 'messages', or ChatML in 'text')")
 
 
-def is_answered(turns: list[Message]) -> bool:
-    return turns[-1]["role"] == "assistant"
-
-
 def text(row: dict[str, Any], name: str, place: str) -> str:
     """The text of a field. Raises InputError where it is none."""
     if not isinstance(row[name], str):

@@ -4,8 +4,9 @@ import json
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TextIO, overload
 
 from pydantic import ValidationError
 
@@ -101,20 +102,35 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
 
 def write_lines(path: Path, lines: Iterable[str]) -> int:
     """Writes `lines` and returns how many; `path` appears when all are written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     count = 0
-    try:
-        with partial.open("w", encoding="utf-8") as handle:
-            for line in lines:
-                handle.write(line + "\n")
-                count += 1
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as [handle]:
+        for line in lines:
+            handle.write(line + "\n")
+            count += 1
     return count
+
+
+@contextmanager
+def whole(*paths: Path) -> Iterator[list[TextIO]]:
+    """Files to write, of which each appears where the block ends well, when all are on the disk."""
+    partials = [path.with_name(f"{path.name}.{os.getpid()}.tmp") for path in paths]
+    try:
+        with ExitStack() as stack:
+            for path in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            handles: list[TextIO] = [
+                stack.enter_context(partial.open("w", encoding="utf-8", newline="\n"))
+                for partial in partials
+            ]
+            yield handles
+            for handle in handles:
+                handle.flush()
+                os.fsync(handle.fileno())
+        for partial, path in zip(partials, paths, strict=True):
+            partial.replace(path)
+    finally:
+        for partial in partials:
+            partial.unlink(missing_ok=True)
 
 
 def first_fault(error: ValidationError) -> str:

@@ -75,14 +75,20 @@ def names_of(component: NDArray[np.int64], prompts: Digests) -> Digests:
 
 
 def held_out(prompts: Digests, groups: Digests, fraction: float, seed: int) -> Mask:
-    """`fraction` of the problems, drawn by `seed` with all their variants and all their rows.
+    """About `fraction` of the problems, drawn by `seed` with all their variants and all their rows;
+    of two and more one at least, and not all.
 
-    Which are drawn depends on them and the seed alone, not on the order of rows.
+    Whether one is drawn depends on it and the seed alone, not on the order of rows nor on what
+    other problems there are: so what is held out of a part of a set is held out of all of it.
     """
     names = names_of(components(prompts, groups), prompts)
-    distinct = np.unique(names)
-    order = distinct[np.argsort(ranks(distinct, seed), kind="stable")]
-    return np.isin(names, order[: round(fraction * len(order))])
+    drawn = ranks(names, seed)
+    mask = drawn < np.uint64(fraction * 2**64)
+    if len(drawn) and mask.all():
+        mask = drawn != drawn.max()
+    elif fraction and len(np.unique(names)) > 1 and not mask.any():
+        mask = drawn == drawn.min()
+    return np.asarray(mask, np.bool_)
 
 
 def firsts(digests: Digests) -> Mask:

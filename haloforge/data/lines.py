@@ -20,6 +20,8 @@ from haloforge.errors import InputError
 from haloforge.schema import Message, Problem
 
 Purpose = Literal["sft", "problems"]
+# What a row of SFT says in its turns, or in its answer.
+_IN_TURNS = {"prompt", "messages", "prefix", "system", "stop", "answer_start", "reference"}
 
 LINES = pa.schema(
     [
@@ -62,14 +64,19 @@ def _line(place: str, text: str, writing: Writing) -> dict[str, Any]:
     try:
         row = json_object(text, place)
     except InputError as error:  # the file is broken, whosever set it is
-        return {**read, "left_out": "not JSON", "fault": str(error), "stops": True}
+        return {**read, "left_out": "not JSON", "fault": _utf8(error), "stops": True}
     try:
         found = _lines(_adapted(row, place, writing), row, place, writing)
     except InputError as error:
-        reason = str(error).removeprefix(f"{place}: ")
+        reason = _utf8(error).removeprefix(f"{place}: ")
         stops = writing.source.strict
-        return {**read, "left_out": reason, "fault": str(error), "stops": stops}
-    return {**read, **(found if isinstance(found, dict) else {"left_out": found.reason})}
+        return {**read, "left_out": reason, "fault": _utf8(error), "stops": stops}
+    return {**read, **(found if isinstance(found, dict) else {"left_out": _utf8(found.reason)})}
+
+
+def _utf8(told: object) -> str:
+    """What is told of a row may quote half a surrogate pair, which Arrow cannot hold."""
+    return str(told).encode(errors="replace").decode()
 
 
 def _adapted(row: dict[str, Any], place: str, writing: Writing) -> Adapted:
@@ -80,7 +87,7 @@ def _adapted(row: dict[str, Any], place: str, writing: Writing) -> Adapted:
     split = source.entry.splits.get(found.split or "")
     if split is None or split.used_for == "train" or source.allow_test_data:
         return found
-    if place.startswith(source.test_files) and source.test_files:
+    if place.startswith(source.test_files):
         return found
     other = LeftOut(f"it is of the set's split '{found.split}'")
     return Adapted(other, other)
@@ -100,8 +107,7 @@ def _lines(
         text = _text(found.conversation, writing.template)
         if isinstance(text, LeftOut):
             return text
-        names = ("problem_id", "group", "language", "source", "license")
-        beside = {name: traced[name] for name in names if name in traced}
+        beside = {name: value for name, value in traced.items() if name not in _IN_TURNS}
         learnt = {"text": text, "messages": found.conversation, **beside}
         line, other = json.dumps(learnt, ensure_ascii=False), problem
     try:
@@ -109,6 +115,8 @@ def _lines(
     except UnicodeEncodeError:
         raise InputError(f"{place}: half a surrogate pair, which is no text") from None
     checked = Problem.model_construct(**traced)
+    if not any(turn["content"].strip() for turn in checked.turns()) and not checked.prefix:
+        raise InputError(f"{place}: field 'prompt': is empty")
     return {
         "row": line,
         "problem": other,
@@ -139,13 +147,13 @@ def _traced(
     where = source.named(place)
     mapped = source.entry is not None and "source" in source.entry.fields
     before = row.get("source") if source.entry is None else fields.get("source") if mapped else None
-    traced = {
+    licence = fields.get("license") or source.licence
+    return {
         **fields,
         "group": fields.get("group") or fields["problem_id"],
         "source": f"{where} (of {before})" if before else where,
-        "license": fields.get("license") or source.licence,
+        **({"license": licence} if licence else {}),
     }
-    return {name: value for name, value in traced.items() if value}
 
 
 def _text(messages: list[Message], template: str | None) -> str | LeftOut:

@@ -8,7 +8,6 @@ holds 32 bytes a row, and the scratch file, compressed, is as long as the data.
 import hashlib
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,18 +19,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 
-from haloforge.data.catalogue import Entry, entries
 from haloforge.data.jsonl import write_lines
 from haloforge.data.keys import Digests, Mask, components, firsts, held_out
 from haloforge.data.lines import LINES, Purpose, Writing, write
-from haloforge.data.problems import DEFAULT_LANGUAGE, LANGUAGES, is_answered, starter_problems
-from haloforge.data.sidecar import read_sidecar, write_sidecar
-from haloforge.data.sources import HUB, Source
-from haloforge.data.streams import ROWS, drain, read_file, read_rows
+from haloforge.data.plan import TEST_FILE, Plan
+from haloforge.data.problems import starter_problems
+from haloforge.data.sidecar import write_sidecar
+from haloforge.data.streams import ROWS, drain, read_rows
 from haloforge.errors import InputError
 from haloforge.report.progress import Report
 
-TEST_FILE = "test.jsonl"
 REPEATS = "its prompt is an earlier row's"
 SAME_NAME = "its id is that of another prompt"
 IN_TEST = "its prompt or group is in the set's own test split"
@@ -41,24 +38,6 @@ _REASONS = 50
 _TOLD = 1000
 _SCRATCH = ("row", "problem")
 _DIGESTS = ("prompt", "group", "name")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to write of a source, and where. `output` must not be the held-out file's name."""
-
-    source: Source
-    output: Path
-    purpose: Purpose
-    language: str | None = None
-    template: str | None = None
-    test_fraction: float = 0.1
-    seed: int = 0
-    keep_all: bool = False
-
-    @property
-    def test_output(self) -> Path:
-        return self.output.with_name(TEST_FILE)
 
 
 @dataclass(frozen=True)
@@ -73,95 +52,6 @@ class Prepared:
     test_rows: int
     read: int
     left_out: dict[str, int]
-
-
-def catalogue() -> list[dict[str, str]]:
-    """One row a data set that `--dataset` knows by name."""
-    return [_listed(entry) for entry in entries().values()]
-
-
-def _listed(entry: Entry) -> dict[str, str]:
-    counts = ", ".join(
-        f"{split.rows if split.rows is not None else 'not counted'} {name}"
-        for name, split in entry.splits.items()
-    )
-    listed = {
-        "name": entry.name,
-        "origin": str(entry.origin),
-        "licence": entry.licence,
-        "languages": ", ".join(entry.languages),
-        "rows": f"{counts} ({entry.rows_source})" if entry.rows_source else counts,
-        "uses": ", ".join(entry.uses),
-        "tests": entry.tests or "none",
-    }
-    return listed | ({"about": entry.about} if entry.about else {})
-
-
-def plan(
-    source: Source,
-    output: Path,
-    purpose: Purpose | None = None,
-    language: str | None = None,
-    **choices: Any,
-) -> Plan:
-    """The plan for `source`, with what is not said decided: the purpose by the set's entry, by the
-    fields that are mapped, or by the first row of a file of one's own; the language of the bundled
-    set. Raises InputError for a purpose that the set cannot serve, and where an output would
-    replace what is read."""
-    if language is not None and language not in LANGUAGES:
-        raise InputError(f"unknown language '{language}'; known: {', '.join(LANGUAGES)}")
-    if source.bundled:
-        language = language or DEFAULT_LANGUAGE
-    uses = source.entry.uses if source.entry is not None else ["sft", "problems"]
-    if purpose is None:
-        first = uses[0] if source.entry is not None else _purpose_of(source.files[0])
-        purpose = "sft" if first == "sft" else "problems"
-    elif purpose not in uses and uses != ["benchmark"]:
-        raise InputError(f"{source.label}: --for {purpose}: the set serves {', '.join(uses)} only")
-    if output.is_dir():
-        raise InputError(f"{output}: is a folder; give the name of a file in it")
-    planned = Plan(source, output, purpose, language, **choices)
-    if output == planned.test_output and not planned.keep_all:
-        raise InputError(f"{output}: the held-out part would replace it; choose another name")
-    if planned.template is not None and purpose == "problems":
-        raise InputError("--model: problems hold no chat text; its template is for --for sft")
-    files = (*source.files, *source.test_files)
-    read = {Path(file.removeprefix("file://")).resolve() for file in files}
-    for path in (output, planned.test_output):
-        if path.resolve() in read:
-            raise InputError(f"{path}: it is among what is read; choose another folder")
-    _check_replaced(planned)
-    return planned
-
-
-def _check_replaced(planned: Plan) -> None:
-    """Raises InputError where what is held out would replace what an earlier run on the same set
-    did not write."""
-    source, path = planned.source, planned.test_output
-    own_tests = source.bundled or source.test_files
-    if planned.keep_all or not (own_tests or planned.test_fraction) or not path.exists():
-        return
-    sidecar = read_sidecar(path)
-    if sidecar is None or _apart_from_commit(sidecar.origin) != _apart_from_commit(source.origin):
-        raise InputError(f"{path}: is there, and not held out of this set; choose another folder")
-
-
-def _apart_from_commit(origin: str) -> str:
-    return re.sub(f"^({HUB}[^@]*)@[0-9a-f]{{40}}", r"\1", origin)
-
-
-def _purpose_of(file: str) -> Purpose:
-    """What the first row of a file is."""
-    for _, text in read_file(file):
-        try:
-            row = json.loads(text)
-        except (RecursionError, ValueError):
-            break  # told, with its place, where rows are read
-        if isinstance(row, dict):
-            told = any(row.get(name) is not None for name in ("text", "answer"))
-            return "sft" if told or is_answered(row.get("messages")) else "problems"
-        break
-    return "problems"
 
 
 def prepare(plan: Plan, report: Report) -> Prepared:
@@ -336,21 +226,12 @@ def _second_pass(
     def written(path: Path, column: str, mask: Mask, part: str, left_out: Counter[str]) -> int:
         count = write_lines(path, _counted(_chosen_lines(scratch, column, mask), told))
         source = plan.source
-        choices = {
-            "for": plan.purpose,
-            "part": part,
-            "language": plan.language,
-            "chat_template": plan.template,
-            "test_fraction": None if plan.keep_all or pool.own_tests else plan.test_fraction,
-            "files": [file.removeprefix(source.base) for file in source.files],
-            "allow_test_data": source.allow_test_data,
-        }
         write_sidecar(
             path,
             origin=source.origin,
             revision=source.revision or pool.seen.hexdigest(),
             licence=source.licence,
-            filters={name: value for name, value in choices.items() if value not in (None, False)},
+            filters={"part": part, **plan.choices(pool.own_tests)},
             seed=plan.seed,
             read=pool.tests_read if part == "test" and pool.own_tests else pool.read,
             left_out=dict(sorted(left_out.items())),

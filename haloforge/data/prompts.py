@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from haloforge.data.asked import is_answered, parse_row, turns_of
+from haloforge.data.adapters.own import showing_problem
+from haloforge.data.asked import parse_row, turns_of
 from haloforge.data.keys import digest64
-from haloforge.data.problems import parse_problem
+from haloforge.data.problems import is_answered
 from haloforge.data.sidecar import lineage, write_sidecar
 from haloforge.data.streams import drain, list_files, read_rows, with_progress
 from haloforge.data.written import LEFT_OUT, gather, write_rows
@@ -118,7 +119,7 @@ def _problems(batch: pa.Table, only: list[str]) -> pa.Table:
     found = []
     for place, line in zip(batch["place"].to_pylist(), batch["row"].to_pylist(), strict=True):
         row = asked_row(parse_row(line, place), place)
-        problem = parse_problem(row, place)
+        problem = showing_problem(row, place)
         held = problem.model_dump(exclude_defaults=True)
         if "problem_id" not in row:  # whoever reads the file derives the same
             del held["problem_id"]

@@ -1,23 +1,24 @@
 """Where the rows of a data set are: which files train, which are its tests, at what revision."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote
+from typing import Any
 
 from pydantic import ValidationError
 
-from haloforge.data.catalogue import Entry, entries, find_entry
+from haloforge.data.catalogue import Entry, entries, entries_on_hub, find_entry
 from haloforge.data.catalogue.entry import Origin, Split
 from haloforge.data.jsonl import first_fault
-from haloforge.data.sidecar import Sidecar, read_sidecar
-from haloforge.data.streams import list_files, reaching
+from haloforge.data.sidecar import Sidecar, licence_on_hub, read_sidecar
+from haloforge.data.storage import HUB, apart, commit_of, located, on_hub
+from haloforge.data.streams import list_files, read_file
+from haloforge.data.suites.mbpp import TEST_IDS
 from haloforge.errors import InputError
-
-HUB = "hf://datasets/"
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,9 @@ def _test_data(name: str) -> InputError:
 
 
 def _on_hub(entry: Entry, hub: str, allow_test_data: bool) -> Source:
-    revision = entry.origin.revision or _newest(hub)
-    base = f"{HUB}{hub}@{revision}"
+    at = f"@{entry.origin.revision}" if entry.origin.revision else ""
+    base = located(f"{HUB}{hub}{at}")
+    revision = commit_of(base)
     files, tests = _chosen(entry, list_files(base), f"{base}/", allow_test_data, whole=True)
     return Source(
         origin=f"{HUB}{hub}",
@@ -121,16 +123,8 @@ def _on_hub(entry: Entry, hub: str, allow_test_data: bool) -> Source:
     )
 
 
-def _newest(hub: str, revision: str | None = None) -> str:
-    """The commit in full of what is newest on the hub, of a branch or tag where one is given."""
-    from huggingface_hub import HfApi
-
-    with reaching(f"{HUB}{hub}{f'@{revision}' if revision else ''}"):
-        return str(HfApi().dataset_info(hub, revision=revision).sha)
-
-
 def _stored(entry: Entry, location: str, allow_test_data: bool, copied: bool) -> Source:
-    location = _pinned(location)
+    location = located(location)
     found = list_files(location)
     base = _base(location, found)
     folders = _last_folders(base) if copied else ""
@@ -142,7 +136,7 @@ def _stored(entry: Entry, location: str, allow_test_data: bool, copied: bool) ->
         files=files,
         test_files=tests,
         base=base,
-        revision=_revision(location),
+        revision=commit_of(location),
         licence=entry.licence,
         parents=_parents(files, allow_test_data),
         allow_test_data=allow_test_data,
@@ -152,15 +146,19 @@ def _stored(entry: Entry, location: str, allow_test_data: bool, copied: bool) ->
 def _own(dataset: str, fields: Mapping[str, str], allow_test_data: bool) -> Source:
     if not allow_test_data:
         _check_hub(dataset)
-    location = _pinned(dataset)
+    location = located(dataset)
     try:
         files = tuple(list_files(location))
     except InputError as error:
         near = get_close_matches(dataset, entries(), 1)
         hint = f"; did you mean '{near[0]}' of the catalogue?" if near else ""
         raise InputError(f"{error}{hint}") from None
+    if not allow_test_data:
+        _check_hub(*files)
+        _check_rows(files)
     parents = _parents(files, allow_test_data)
     licences = {parent.licence for parent in parents} if len(parents) == len(files) else set()
+    licences = licences or {licence_on_hub(file) for file in files}
     return Source(
         origin=location,
         label="",
@@ -168,7 +166,7 @@ def _own(dataset: str, fields: Mapping[str, str], allow_test_data: bool) -> Sour
         strict=True,
         files=files,
         base=_base(location, list(files)),
-        revision=_revision(location),
+        revision=commit_of(location),
         licence=licences.pop() if len(licences) == 1 else None,
         parents=parents,
         allow_test_data=allow_test_data,
@@ -196,49 +194,59 @@ def _mapped(location: str, fields: Mapping[str, str]) -> Entry:
         raise InputError(f"--map: {first_fault(error)}") from None
 
 
-def _pinned(location: str) -> str:
-    """`location`; an address on the hub with the commit in full that it names, or with the newest:
-    a branch and a tag move on."""
-    found = _ON_HUB.fullmatch(location)
-    if found is None or _revision(location):
-        return location
-    hub, revision, within = found.groups()
-    return f"{HUB}{hub}@{_newest(hub, revision and unquote(revision))}{within}".rstrip("/")
+def _check_hub(*addresses: str) -> None:
+    """Raises InputError for an address, of a file or a folder, that the catalogue knows as tests:
+    of a set that is a benchmark, or of the split of a set that is used for them."""
+    for address in addresses:
+        hub, name = on_hub(address) or ("", "")
+        for entry in entries_on_hub(hub) if hub else ():
+            if entry.test_set or "test" in _used_for(entry, [name], whole=False, folders=""):
+                raise _test_data(f"{entry.name} ({address})" if name else entry.name)
 
 
-_ON_HUB = re.compile(rf"{HUB}([^/@]+/[^/@]+)(?:@(refs/(?:convert|pr)/[^/]+|[^/]+))?((?:/.*)?)")
+def _check_rows(files: tuple[str, ...]) -> None:
+    """Raises InputError for a file whose first row is a task of HumanEval, or of MBPP's tests, by
+    its id. Looked into are some files only, for to open each in a store takes a while."""
+    for file in [file for file in files if on_hub(file) is None][:_LOOKED_INTO]:
+        try:
+            _, text = next(read_file(file), ("", "{}"))
+            row = json.loads(text)
+        except (InputError, RecursionError, ValueError):
+            continue  # told, with its place, where rows are read
+        if isinstance(row, dict) and _is_task(row):
+            raise _test_data(file)
 
 
-def _check_hub(location: str) -> None:
-    """Raises InputError for the address of a test set that the catalogue knows by name."""
-    found = _ON_HUB.fullmatch(location)
-    if found is None:
-        return
-    for entry in entries().values():
-        # The hub does not tell capitals from small letters.
-        if entry.test_set and (entry.origin.hub or "").lower() == found[1].lower():
-            raise _test_data(entry.name)
+def _is_task(row: dict[str, Any]) -> bool:
+    names = [_TASK.fullmatch(value) for value in row.values() if isinstance(value, str)]
+    if any(name and (name[1] is None or int(name[1]) in TEST_IDS) for name in names):
+        return True
+    return "test_list" in row and row.get("task_id") in TEST_IDS
 
 
-def _revision(location: str) -> str | None:
-    found = re.match(f"{HUB}[^@]*@([0-9a-f]{{40}})(?:/|$)", location)
-    return found[1] if found else None
+_TASK = re.compile(r"HumanEval/\d+|mbpp/(\d+)", re.IGNORECASE)
+_LOOKED_INTO = 20
 
 
 def _base(location: str, files: list[str]) -> str:
+    place, _ = apart(location)
     if files == [location]:
-        return location.removesuffix(PurePosixPath(location).name)
-    return f"{location.rstrip('/')}/"
+        return place.removesuffix(PurePosixPath(place).name)
+    return f"{place}/"
 
 
 def _parents(files: tuple[str, ...], allow_test_data: bool) -> tuple[Sidecar, ...]:
-    """The sidecars beside `files`, which are to train: what was held out once stays held out."""
-    local = (file.removeprefix("file://") for file in files)
-    found = {file: read_sidecar(Path(file)) for file in local if "://" not in file}
+    """The sidecars beside `files`, which are to train: what was held out once stays held out, also
+    where something else was made of it."""
+    found = {file: read_sidecar(file) for file in files}
     for file, sidecar in found.items():
-        if sidecar is not None and sidecar.filters.get("part") == "test" and not allow_test_data:
+        if sidecar is not None and _held_out(sidecar) and not allow_test_data:
             raise _test_data(file)
     return tuple(sidecar for sidecar in found.values() if sidecar is not None)
+
+
+def _held_out(sidecar: Sidecar) -> bool:
+    return sidecar.filters.get("part") == "test" or any(map(_held_out, sidecar.parents))
 
 
 def _last_folders(base: str) -> str:

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from haloforge.data.asked import is_answered, parse_row, turns_of
+from haloforge.data.asked import parse_row, turns_of
 from haloforge.data.keys import Digests, components, digest64, names_of, ranks
-from haloforge.data.sidecar import lineage, read_sidecar, write_sidecar
+from haloforge.data.problems import is_answered
+from haloforge.data.sidecar import lineage, write_sidecar, wrote
 from haloforge.data.streams import drain, list_files, read_rows, with_progress
 from haloforge.data.written import gather, write_rows
 from haloforge.errors import InputError
@@ -77,7 +78,7 @@ def split(
     for path in outputs:
         if str(path.resolve()) in {str(Path(file).resolve()) for file in files}:
             raise InputError(f"{path}: is read and would be replaced; choose another --output")
-        if path.exists() and not _is_part(path, source):
+        if path.exists() and not wrote(path, source, "part"):
             raise InputError(
                 f"{path}: is there, and is no part of {source} as it was split before; choose "
                 "another --output"
@@ -117,12 +118,6 @@ def split(
     return parts
 
 
-def _is_part(path: Path, source: str) -> bool:
-    """Whether a file is one that `split` wrote of `source`, unchanged since."""
-    beside = read_sidecar(path) if path.is_file() else None
-    return beside is not None and beside.origin == source and "part" in beside.filters
-
-
 def _part(
     name: str, path: Path, chosen: NDArray[Any], keys: Mapping[str, NDArray[Any]], names: list[str]
 ) -> Part:
@@ -145,8 +140,8 @@ def row_keys(row: dict[str, Any], place: str) -> dict[str, Any]:
     put by two of them is one. Raises InputError for a row that asks nothing."""
     turns = turns_of(row, place)
     asked = turns[:-1] if is_answered(turns) else turns
-    said = [turn["content"].strip() for turn in asked if turn["role"] != "system"]
-    prompt = digest64(*said)
+    # As `prompt_digest` has it: to make a Problem of each row for it takes as long as all else.
+    prompt = digest64(*(turn["content"].strip() for turn in asked if turn["role"] != "system"))
     names = {name: _label(row, name, place) for name in ("problem_id", "group", "difficulty")}
     return {
         "prompt": prompt,

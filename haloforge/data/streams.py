@@ -9,11 +9,7 @@ import gzip
 import io
 import json
 import re
-import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +20,7 @@ import pyarrow.parquet as pq
 import ray
 from ray.data import DataContext, Dataset
 
+from haloforge.data.storage import apart, filesystem, located, reaching, within
 from haloforge.errors import InfraError, InputError, ResourceError
 from haloforge.report.progress import Report
 
@@ -34,64 +31,20 @@ BLOCK_BYTES = 16 * 2**20
 READ_CPUS = 0.1
 """What reading books: it mostly waits for the stages after it. Ray Data puts stages that book alike
 into one task; with another number of CPUs a stage has tasks of its own, of one file too."""
+CPUS_PER_READER = 8
+"""Reading is so much faster than what is done with the rows, and more."""
 _BATCH = 1000
 _SLICE = 50
 """Rows of a table that are made Python's at a time: one row may hold megabytes of tests."""
 _Rows = Iterator[tuple[str, str]]
 
 
-def filesystem(location: str) -> tuple[pafs.FileSystem, str]:
-    """Where `location` (a path, or an address s3://, gs:// or hf://datasets/) is, and its path
-    there. Raises InputError for another kind of address."""
-    scheme, separator, _ = location.partition("://")
-    if not separator:
-        return pafs.LocalFileSystem(), str(Path(location).absolute())
-    if scheme == "hf":
-        from huggingface_hub import HfFileSystem
-
-        return pafs.PyFileSystem(pafs.FSSpecHandler(HfFileSystem())), location.removeprefix("hf://")
-    if scheme not in ("s3", "gs", "file"):
-        raise InputError(f"{location}: expected a path, or an address s3://, gs:// or hf://")
-    with reaching(location):
-        found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(location)
-    return found
-
-
-@contextmanager
-def reaching(location: str) -> Iterator[None]:
-    """What fails inside is said in one line: InputError for what is not there or is not what it
-    should be, InfraError for a store or a hub that does not answer."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise InputError(f"{location}: no such file") from None
-    except _hub_errors("RepositoryNotFoundError", "RevisionNotFoundError") as error:
-        raise InputError(
-            f"{location}: the hub has no such data set or revision, or shows it to nobody without "
-            f"a token in HF_TOKEN ({_first_line(error)})"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{location}: not UTF-8 text ({error.reason})") from None
-    except (EOFError, OverflowError, csv.Error, *_TORN) as error:
-        raise InputError(f"{location}: cannot be read ({_first_line(error)})") from None
-    except (OSError, pa.ArrowException, *_hub_errors("HTTPError")) as error:
-        kind = InfraError if "://" in location else InputError
-        raise kind(f"{location}: cannot be read ({_first_line(error)})") from None
-
-
-_TORN = (zlib.error, gzip.BadGzipFile, pa.ArrowInvalid)
-
-
-def _hub_errors(*names: str) -> tuple[type[Exception], ...]:
-    """Those that the hub's client raises beside OSError's own, where it is in use."""
-    errors = sys.modules.get("huggingface_hub.errors")
-    return tuple(getattr(errors, name) for name in names) if errors else ()
-
-
 def list_files(location: str) -> list[str]:
     """The files of rows at `location`, sorted: itself, or all below it with a known ending.
 
+    Each is called as `located` has it, so that what is compared or read again is the same file.
     Raises InputError where there is none, InfraError where that cannot be asked."""
+    location = located(location)
     system, path = filesystem(location)
     with reaching(location):
         found = system.get_file_info(path)
@@ -109,7 +62,7 @@ def list_files(location: str) -> list[str]:
     )
     if not names:
         raise InputError(f"{location}: holds no file that ends in {', '.join(_READERS)}")
-    return [f"{location.rstrip('/')}/{name}" for name in names]
+    return within(location, names)
 
 
 def read_rows(files: Sequence[str]) -> Dataset:
@@ -120,7 +73,11 @@ def read_rows(files: Sequence[str]) -> Dataset:
     context.execution_options.preserve_order = True
     context.target_max_block_size = BLOCK_BYTES
     names = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files))
-    return names.map_batches(_read_files, batch_size=1, num_cpus=READ_CPUS)
+    # Without a bound Ray Data sets aside for reading as many CPUs as for the stage that reads it.
+    most = max(1, int(ray.cluster_resources().get("CPU", 0) / CPUS_PER_READER))
+    return names.map_batches(
+        _read_files, batch_size=1, num_cpus=READ_CPUS, concurrency=min(len(files), most)
+    )
 
 
 def drain(rows: Dataset) -> Iterator[pa.Table]:
@@ -183,7 +140,7 @@ def read_file(location: str) -> _Rows:
     looked at. Raises InputError, naming the file, for one that cannot be read, and InfraError for
     one in a store that does not answer."""
     system, path = filesystem(location)
-    form = _format(location)
+    form = _format(path)
     if form is None:
         raise InputError(f"{location}: expected a name that ends in {', '.join(_READERS)}")
     with reaching(location):
@@ -192,14 +149,14 @@ def read_file(location: str) -> _Rows:
                 yield from _READERS[form](location, handle)
         else:
             with system.open_input_stream(path, compression=None) as handle:
-                plain = gzip.GzipFile(fileobj=handle) if location.endswith(".gz") else handle
+                plain = gzip.GzipFile(fileobj=handle) if path.endswith(".gz") else handle
                 yield from _READERS[form](location, plain)
 
 
 def _lines(location: str, handle: Any) -> _Rows:
     # newline="\n": other characters that Python takes for line ends stand inside of JSON text.
     # utf-8-sig: some systems begin a file with a mark of its encoding.
-    begun = _format(location) != ".json"
+    begun = _format(apart(location)[0]) != ".json"
     for number, line in enumerate(io.TextIOWrapper(handle, "utf-8-sig", newline="\n"), 1):
         if line.strip():
             if not begun and line.lstrip().startswith("["):
@@ -272,7 +229,3 @@ def _tells_of_rows(name: str) -> bool:
 
 
 _BESIDE_ROWS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,15 +1,14 @@
 """Writing a stream of rows to files as the lines that they are, whole or not at all."""
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from haloforge.data.jsonl import whole
 from haloforge.errors import InputError
 
 LEFT_OUT = -1
@@ -33,7 +32,7 @@ def write_rows(
     Raises InputError where the stream has not as many rows as `target`.
     """
     place = 0
-    with _whole(outputs) as handles:
+    with whole(*outputs) as handles:
         for block in blocks:
             of_rows = target[place : place + block.num_rows]
             place += block.num_rows
@@ -41,29 +40,10 @@ def write_rows(
                 break
             for number, handle in enumerate(handles):
                 lines = block["row"].filter(pa.array(of_rows == number)).to_pylist()
-                handle.write("".join(_ended(line) for line in lines).encode())
+                handle.write("".join(_ended(line) for line in lines))
         if place != len(target):
             raise InputError(f"{source}: has changed while it was read")
 
 
 def _ended(line: str) -> str:
     return line if line.endswith("\n") else f"{line}\n"
-
-
-@contextmanager
-def _whole(outputs: Sequence[Path]) -> Iterator[list[BinaryIO]]:
-    partials = [path.with_name(f"{path.name}.{os.getpid()}.tmp") for path in outputs]
-    try:
-        with ExitStack() as stack:
-            for path in outputs:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            handles: list[BinaryIO] = [stack.enter_context(p.open("wb")) for p in partials]
-            yield handles
-            for handle in handles:
-                handle.flush()
-                os.fsync(handle.fileno())
-        for partial, path in zip(partials, outputs, strict=True):
-            partial.replace(path)
-    finally:
-        for partial in partials:
-            partial.unlink(missing_ok=True)

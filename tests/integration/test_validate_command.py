@@ -132,6 +132,8 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
         ("good.rejected.jsonl", "--fix", "good.jsonl"),
         ("good.rejected.jsonl", "--fix", "good.rejected.jsonl"),
         ("good.rejected.jsonl", "--fix", "."),
+        ("good.rejected.jsonl", "--report", "good.rejected.jsonl"),
+        ("good.rejected.jsonl", "--fix", "g.jsonl", "--report", "g.jsonl"),
         ("good.rejected.jsonl", "--against", "x", "--no-contamination"),
     ):
         done = run(*arguments, cwd=tmp_path)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from haloforge.data.adapters import Adapted, LeftOut
-from haloforge.data.adapters.showing import hidden_names, names_called, with_names_shown
+from haloforge.data.adapters.showing import with_names_shown
 from haloforge.data.sft import conversation
 from haloforge.errors import InputError
 from haloforge.schema import Problem
@@ -57,7 +57,8 @@ def test_every_row_gives_what_its_set_is_used_for(name: str, row: dict[str, Any]
         asked = problem(name, row)
         assert asked.license == entry.licence
         assert asked.source == (entry.origin.hub or entry.name)
-        assert asked.judge == "compile" or entry.tests is not None
+        untested = name == "starter" or name.startswith("codeforces")  # the rows given here
+        assert asked.judge != "compile" or untested
         assert asked.group or name == "starter"
     if "sft" in entry.uses:
         assert conversation({"messages": found.conversation}, "row") == found.conversation
@@ -118,8 +119,7 @@ def test_an_mbpp_row_says_of_which_split_it_is() -> None:
     assert list(splits.values()) == [
         *("prompt", "test", "test", "validation", "validation", "train", "train")
     ]
-    assert rows.entry("mbpp").is_test_data("test")
-    assert not rows.entry("mbpp").is_test_data("train")
+    assert {*splits.values()} == {*rows.entry("mbpp").splits}
 
 
 def test_tests_of_evalplus_need_no_numpy() -> None:
@@ -272,10 +272,45 @@ def test_instructions_are_taken_by_their_score() -> None:
 
 def test_a_prompt_is_given_what_it_hides() -> None:
     tests = "def test_it():\n    assert g(f(1)) == 2"
-    assert with_names_shown("Write f and g.", tests, None) == "Write f and g."
-    assert with_names_shown("Write f.", tests, None).endswith("\n\nassert g(f(1)) == 2")
+    shown = "\n\nYour code should pass these tests:\n\nassert g(f(1)) == 2"
+    for prompt in ("Write f and g.", "Write `f`.", "Call f(g)."):
+        assert asked_with(prompt, tests) == prompt + shown
+    for prompt in ("Write `f` and g(x).", "def f and class g", "Pass this:\nassert f + g == 2"):
+        assert asked_with(prompt, tests) == prompt
     checked = "def check(candidate):\n    assert candidate(1) == 2"
-    assert with_names_shown("Double.", checked, "h").endswith("Your code must define `h`.")
+    told = asked_with("Double.", checked, entry_point="h")
+    assert told == "Double.\n\nYour code must define `h`."
+
+
+def test_a_word_of_english_is_no_name_that_is_shown() -> None:
+    for word in ("add", "sort", "count"):
+        told = asked_with(f"Write a function to {word} two numbers.", f"assert {word}(1, 2) == 3")
+        assert told.endswith(f"\n\nassert {word}(1, 2) == 3")
+    assert asked_with("Compute max_sum.", "assert max_sum([1]) == 1") == "Compute max_sum."
+
+
+def test_a_test_file_s_imports_are_shown() -> None:
+    for tests in (
+        "from solution import secret\n\ndef test_it():\n    assert secret() == 1",
+        "import main\n\ndef test_it():\n    assert main.secret() == 1",
+    ):
+        told = asked_with("Return 1.", tests, judge="pytest")
+        assert "secret()" in told
+    own = "import pytest\nfrom solution import secret\n\ndef helper(): ..."
+    assert asked_with("Write `secret`.", own, judge="pytest") == "Write `secret`."
+
+
+def test_the_last_turn_shows_what_no_turn_does() -> None:
+    turns = [{"role": "user", "content": "Hi."}, {"role": "user", "content": "Return 1."}]
+    fields = {"messages": turns, "test_code": "assert secret() == 1"}
+    first, last = with_names_shown(fields)["messages"]
+    assert first == turns[0] and last["content"].endswith("\n\nassert secret() == 1")
+    said = [{"role": "user", "content": "Write secret()."}, turns[1]]
+    assert with_names_shown({**fields, "messages": said})["messages"] == said
+
+
+def asked_with(prompt: str, test_code: str, **fields: str) -> str:
+    return str(with_names_shown({"prompt": prompt, "test_code": test_code, **fields})["prompt"])
 
 
 def test_no_prompt_of_mbpp_hides_a_name_that_its_tests_call() -> None:
@@ -285,9 +320,8 @@ def test_no_prompt_of_mbpp_hides_a_name_that_its_tests_call() -> None:
     found = [problem("mbpp", json.loads(line)) for line in path.read_text("utf-8").splitlines()]
     assert len(found) == len({one.problem_id for one in found}) == 374
     for one in found:
-        names = names_called(str(one.test_code), one.entry_point)
-        assert one.entry_point in names
-        assert hidden_names(str(one.prompt), names) == []
+        assert f"{one.entry_point}(" in str(one.prompt)
+        assert f"{one.entry_point}(" in str(one.test_code)
 
 
 def test_the_sample_of_codeforces_is_read_whole() -> None:

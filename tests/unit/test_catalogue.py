@@ -41,18 +41,19 @@ def test_every_entry_loads_and_has_an_adapter_that_is_tested() -> None:
     assert {entry.adapter for entry in known.values()} <= {*ADAPTERS}
     assert {name for name, _ in OF_EACH} == {*known}
     for entry in known.values():
-        assert entry.rows is None or entry.rows_source, entry.name
+        counted = any(split.rows is not None for split in entry.splits.values())
+        assert not counted or entry.rows_source, entry.name
         assert (entry.tests is None) == (entry.uses == ["sft"]), entry.name
 
 
 def test_test_sets_are_known_as_such() -> None:
     known = entries()
     for name in ("humaneval", "humaneval_plus", "mbpp_plus", "livecodebench"):
-        assert known[name].test_set and known[name].is_test_data(None)
+        assert known[name].test_set
     for name in ("mbpp", "apps", "code_contests", "codeforces", "codeforces_rust"):
-        assert known[name].is_test_data("test")
-        assert not known[name].is_test_data("train")
-        assert not known[name].is_test_data(None)
+        assert not known[name].test_set
+        assert known[name].splits["test"].used_for == "test"
+        assert known[name].splits["train"].used_for == "train"
 
 
 def test_the_starter_entry_counts_what_is_bundled() -> None:

@@ -15,12 +15,14 @@ from haloforge.cli.data import data_group
 from haloforge.data.catalogue import entries
 from haloforge.data.keys import components, firsts, held_out, names_of
 from haloforge.data.lines import Writing, write
-from haloforge.data.prepare import Prepared, plan, prepare
+from haloforge.data.plan import plan
+from haloforge.data.prepare import Prepared, prepare
 from haloforge.data.problems import read_problems
 from haloforge.data.sft import read_sft
 from haloforge.data.sidecar import read_sidecar
 from haloforge.data.sources import Source, find_source
-from haloforge.data.streams import ROWS, reaching
+from haloforge.data.storage import reaching
+from haloforge.data.streams import ROWS
 from haloforge.errors import InfraError, InputError
 from haloforge.report.progress import Report
 from tests.unit.set_rows import MBPP_SOLVED, SAMPLE, SELF_OSS
@@ -43,7 +45,8 @@ def of_entry(name: str) -> Source:
 def test_a_row_of_sft_has_text_and_turns_and_says_where_it_is_from() -> None:
     [found] = written(Writing(of_entry("codeforces_cpp"), "sft"), SAMPLE)
     row = json.loads(found["row"])
-    assert [*row] == ["text", "messages", "problem_id", "group", "language", "source", "license"]
+    names = {"problem_id", "group", "language", "difficulty", "source", "license"}
+    assert {*row} == {"text", "messages", *names}
     assert row["text"].startswith("<|im_start|>user\nPrint 1.")
     assert row["messages"][-1]["role"] == "assistant"
     assert row["source"] == "codeforces_cpp, rows.jsonl, line 1"
@@ -143,12 +146,30 @@ def test_what_is_held_out_depends_on_problems_and_seed_alone() -> None:
     prompts = random.integers(0, 2**63, 600).astype(np.uint64)
     groups = prompts[np.arange(600) // 3 * 3]
     mask = held_out(prompts, groups, 0.2, seed=1)
-    assert mask.sum() == 120
+    assert 0.1 < mask.mean() < 0.3
     assert not {*groups[mask].tolist()} & {*groups[~mask].tolist()}
     order = random.permutation(600)
     assert (held_out(prompts[order], groups[order], 0.2, seed=1) == mask[order]).all()
     assert (held_out(prompts, groups, 0.2, seed=2) != mask).any()
     assert held_out(prompts, groups, 0.0, seed=1).sum() == 0
+
+
+def test_what_is_held_out_of_a_part_is_held_out_of_the_whole() -> None:
+    prompts = np.random.default_rng(0).integers(0, 2**63, 2000).astype(np.uint64)
+    whole = {*prompts[held_out(prompts, prompts, 0.1, seed=0)].tolist()}
+    for start in (0, 300):
+        part = prompts[start : start + 1700]
+        assert {*part[held_out(part, part, 0.1, seed=0)].tolist()} == whole & {*part.tolist()}
+
+
+def test_of_few_problems_one_is_held_out() -> None:
+    for seed in range(20):
+        prompts = numbers(1, 1, 2, 3)
+        mask = held_out(prompts, prompts, 0.01, seed)
+        assert len({*prompts[mask].tolist()}) == 1
+    for seed in range(20):
+        assert not held_out(numbers(1, 1), numbers(1, 1), 0.5, seed).any()
+        assert held_out(numbers(1, 2), numbers(1, 2), 0.99, seed).sum() == 1
 
 
 def test_the_first_of_each() -> None:

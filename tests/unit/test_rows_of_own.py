@@ -12,7 +12,8 @@ from haloforge.cli.data import data_group
 from haloforge.data.adapters.fields import flag, number, texts
 from haloforge.data.catalogue import entries
 from haloforge.data.lines import Writing
-from haloforge.data.prepare import _parts, _Pool, plan
+from haloforge.data.plan import plan
+from haloforge.data.prepare import _parts, _Pool
 from haloforge.data.rows import Row
 from haloforge.data.sources import Source
 from haloforge.errors import InputError
@@ -32,8 +33,8 @@ def test_a_prompt_of_one_s_own_shows_what_its_tests_call() -> None:
     for called in ({"entry_point": "secret_add"}, {}):
         assert "assert secret_add(1,2)==3" in row_of({**row, **called})["prompt"]
     imported = "from solution import hidden\ndef test_it():\n    assert hidden() == 1\n"
-    kept = row_of({"prompt": "One.", "test_code": imported, "judge": "pytest"})
-    assert kept["prompt"] == "One."
+    asked = row_of({"prompt": "One.", "test_code": imported, "judge": "pytest"})
+    assert asked["prompt"].endswith("\n\nassert hidden() == 1")
 
 
 def test_one_prompt_is_one_whatever_the_system_says() -> None:

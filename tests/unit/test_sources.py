@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from haloforge.data import sources
+from haloforge.data import sources, storage
 from haloforge.data.lines import Writing, write
-from haloforge.data.prepare import plan
-from haloforge.data.sidecar import write_sidecar
+from haloforge.data.plan import plan
+from haloforge.data.sidecar import lineage, write_sidecar
 from haloforge.data.sources import find_source
 from haloforge.data.streams import ROWS
 from haloforge.errors import InputError
@@ -76,6 +76,69 @@ def test_what_was_held_out_once_trains_nobody_by_mistake(tmp_path: Path) -> None
         assert find_source(dataset, allow_test_data=True).files
 
 
+def test_what_is_made_of_tests_is_held_out_as_well(tmp_path: Path) -> None:
+    own = folder(tmp_path, "test.jsonl", "fixed.jsonl", "prompts.jsonl", "parts/train.jsonl")
+    write_sidecar(tmp_path / "test.jsonl", **told("set", {"part": "test"}))
+    for name, of, filters in (
+        ("fixed.jsonl", "test.jsonl", {"similar": 0.8}),
+        ("prompts.jsonl", "fixed.jsonl", {"prompts": "distinct"}),
+        ("parts/train.jsonl", "prompts.jsonl", {"part": "train"}),
+    ):
+        come_from = lineage(of, [f"{own}/{of}"])
+        write_sidecar(tmp_path / name, **{**told(of, filters), **come_from})
+        with pytest.raises(InputError, match=f"/{name}: test data"):
+            find_source(f"{own}/{name}")
+        assert find_source(f"{own}/{name}", allow_test_data=True).parents
+
+
+@pytest.mark.parametrize(
+    ("row", "refused"),
+    [
+        ({"task_id": "HumanEval/0", "prompt": "def f():"}, True),
+        ({"id": "Mbpp/11", "q": "x"}, True),
+        ({"task_id": 510, "text": "x", "code": "y", "test_list": ["assert f()"]}, True),
+        ({"problem_id": "mbpp/601", "prompt": "x"}, False),
+        ({"task_id": 601, "text": "x", "code": "y", "test_list": ["assert f()"]}, False),
+        ({"task_id": 11, "prompt": "x"}, False),
+        ({"task_id": "Mine/1", "prompt": "as in HumanEval/1"}, False),
+        ({}, False),
+    ],
+)
+def test_a_benchmark_s_rows_are_known_by_their_ids(
+    tmp_path: Path, row: dict[str, Any], refused: bool
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    for fields in ({}, {"prompt": "prompt"}):
+        if refused:
+            with pytest.raises(InputError, match=r"rows\.jsonl: test data"):
+                find_source(str(path), fields=fields)
+        assert find_source(str(path), fields=fields, allow_test_data=refused).files
+
+
+def test_a_split_of_tests_on_the_hub_is_known_by_its_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root, mbpp = f"hf://datasets/google-research-datasets/MBPP@{SHA}", "google-research-datasets"
+    split = {name: f"{root}/full/{name}-00000.parquet" for name in ("train", "test")}
+
+    def listed(location: str) -> list[str]:
+        return [location] if location.endswith(".parquet") else [*split.values()]
+
+    monkeypatch.setattr(sources, "list_files", listed)
+    for address in (
+        split["test"],
+        root,  # of which one file is
+        f"hf://datasets/{mbpp}/mbpp@refs/convert/parquet/sanitized/test/0000.parquet",
+        f"hf://datasets/codeparrot/apps@{SHA}/test.jsonl",
+    ):
+        with pytest.raises(InputError, match="--allow-test-data takes it"):
+            find_source(address)
+    found = find_source(split["train"])
+    assert (found.files, found.licence) == ((split["train"],), "CC-BY-4.0")
+    assert find_source(split["test"], allow_test_data=True).files == (split["test"],)
+
+
 def test_a_licence_that_all_files_have_is_kept(tmp_path: Path) -> None:
     own = folder(tmp_path, "a.jsonl", "b.jsonl")
     write_sidecar(tmp_path / "a.jsonl", **told("a", {}, "MIT"))
@@ -96,7 +159,7 @@ def test_a_set_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def listed(location: str) -> list[str]:
         return [f"{location}/full/{name}-0.parquet" for name in ("train", "validation", "test")]
 
-    monkeypatch.setattr(sources, "_newest", newest)
+    monkeypatch.setattr(storage, "newest", newest)
     monkeypatch.setattr(sources, "list_files", listed)
     for revision, wanted in (
         ("", None),

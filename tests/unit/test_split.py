@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haloforge.data.keys import components, digest64
-from haloforge.data.sidecar import lineage, write_sidecar
-from haloforge.data.split import KEYS, _is_part, allot, parse_parts, row_keys, split
+from haloforge.data.keys import components, digest64, prompt_digest
+from haloforge.data.problems import parse_problem
+from haloforge.data.sidecar import lineage, write_sidecar, wrote
+from haloforge.data.split import KEYS, allot, parse_parts, row_keys, split
 from haloforge.errors import InputError
 from haloforge.report.progress import Report
 
@@ -175,7 +176,6 @@ def test_the_lineage_of_several_files_is_that_of_each(tmp_path: Path) -> None:
     assert (more["licence"], len(more["parents"])) == (None, 2)
     beside(tmp_path / "2.jsonl", "GPL")
     assert lineage("both", [one, two])["licence"] is None
-    assert lineage("s3://rows/x.jsonl", ["s3://rows/x.jsonl"])["revision"] is None
 
 
 def test_a_part_replaces_a_part_of_the_same_source_alone(tmp_path: Path) -> None:
@@ -188,6 +188,19 @@ def test_a_part_replaces_a_part_of_the_same_source_alone(tmp_path: Path) -> None
         with pytest.raises(InputError, match=r"train\.jsonl: is there, and is no part of"):
             split(str(source), tmp_path, {"train": 1.0}, 0, Report())
     beside(path, None, **own)
-    assert _is_part(path, str(source))
+    assert wrote(path, str(source), "part")
     path.write_text("changed")
-    assert not _is_part(path, str(source))
+    assert not wrote(path, str(source), "part")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": " Print 1.\n"},
+        {"prompt": "Print 1.", "system": "Be brief."},
+        {"prefix": "def f():\n"},
+        {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": " q "}]},
+    ],
+)
+def test_a_problem_has_one_digest_wherever_it_is_taken(row: dict[str, Any]) -> None:
+    assert row_keys(row, "f, line 1")["prompt"] == prompt_digest(parse_problem(row, "f, line 1"))

@@ -8,7 +8,8 @@ import pytest
 
 from haloforge.data import streams
 from haloforge.data.jsonl import JsonLines, json_object
-from haloforge.data.streams import reaching, read_file
+from haloforge.data.storage import reaching
+from haloforge.data.streams import read_file
 from haloforge.errors import InputError
 
 

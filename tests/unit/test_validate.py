@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
+from haloforge.cli.data import data_group
 from haloforge.config import Settings
 from haloforge.data.sft import to_chatml
+from haloforge.data.sidecar import sidecar_path, write_sidecar
 from haloforge.data.validate import stage
 from haloforge.data.validate.benchmarks import at_hand
 from haloforge.data.validate.contamination import GRAM, SHARED_BY, Task, forms_of, index_of
@@ -21,17 +24,23 @@ from haloforge.data.validate.duplicates import (
     signatures,
     similarity,
 )
-from haloforge.data.validate.fix import check_output, rejected_path
+from haloforge.data.validate.fix import check_outputs, rejected_path
 from haloforge.data.validate.rows import FAULTS, WARNINGS, Kind, check_row
+from haloforge.data.validate.validate import files_of
 from haloforge.data.validate.words import grams, words
 from haloforge.errors import InputError
 from haloforge.schema import Message
 
 PLACE = "rows.jsonl, line 3"
 ASKED: Message = {"role": "user", "content": "Print 1."}
-ANSWER: Message = {"role": "assistant", "content": "```cpp\nint main() {}\n```"}
+CODE = "```cpp\nint main() {}\n```"
+ANSWER: Message = {"role": "assistant", "content": CODE}
 SYSTEM: Message = {"role": "system", "content": "Be brief."}
 TEXT = to_chatml([ASKED, ANSWER])
+THOUGHT = TEXT.replace("```cpp", "<think>\n\n</think>\n\n```cpp")
+PHI = "".join(
+    f"<|im_start|>{turn['role']}<|im_sep|>{turn['content']}<|im_end|>" for turn in (ASKED, ANSWER)
+)
 TESTS = [{"stdin": "1", "stdout": "2"}]
 PROGRAM = "n = int(input())\nfor each in range(n):\n    total = n * each\n    print(total, each)\n"
 
@@ -51,6 +60,10 @@ def kinds(row: Any) -> list[Kind]:
         {"text": TEXT, "messages": [ASKED, ANSWER]},
         {"text": to_chatml([SYSTEM, ASKED, ANSWER]), "messages": [ASKED, ANSWER]},
         {"text": "[INST] Print 1. [/INST] int main", "messages": [ASKED, ANSWER]},
+        {"text": f"<|begin_of_text|>{TEXT}\n<|endoftext|>", "messages": [ASKED, ANSWER]},
+        {"text": THOUGHT, "messages": [ASKED, ANSWER]},
+        {"text": TEXT, "messages": [ASKED, {**ANSWER, "content": f"<think>x</think>{CODE}"}]},
+        {"text": PHI, "messages": [ASKED, ANSWER]},
         {"prompt": "x", "tests": TESTS},
         {"messages": [SYSTEM, ASKED], "tests": TESTS},
         {"prefix": "def f():\n", "test_code": "assert f() == 1"},
@@ -76,6 +89,12 @@ def test_a_good_row_has_no_fault(row: Any) -> None:
         ({"text": TEXT.removesuffix("<|im_end|>")}, Kind.CHATML),
         ({"text": None}, Kind.CHATML),
         ({"text": TEXT, "messages": [ASKED, {**ANSWER, "content": "no"}]}, Kind.CHATML),
+        ({"text": f"<s>{TEXT}", "messages": [ASKED, {**ANSWER, "content": "no"}]}, Kind.CHATML),
+        ({"text": THOUGHT, "messages": [ASKED, {**ANSWER, "content": "no"}]}, Kind.CHATML),
+        ({"text": PHI, "messages": [ASKED, {**ANSWER, "content": "no"}]}, Kind.CHATML),
+        ({"text": PHI, "messages": [ASKED, ANSWER, ASKED, ANSWER]}, Kind.CHATML),
+        ({"text": to_chatml([ASKED, ANSWER] * 2), "messages": [ASKED, ANSWER]}, Kind.CHATML),
+        ({"text": TEXT[:-10], "messages": [ASKED, ANSWER]}, Kind.CHATML),
         ({"messages": [ASKED, {**ANSWER, "content": "1<|im_end|>"}]}, Kind.CHATML),
         ({"messages": [ASKED]}, Kind.ROLES),
         ({"messages": [ANSWER]}, Kind.ROLES),
@@ -247,6 +266,17 @@ def test_prompts_that_are_too_short_are_counted() -> None:
     assert index_of({}).by_prompt(grams(words(["a b c d e f g h i"]), GRAM), 0.7) == {}
 
 
+@pytest.mark.parametrize("name", ["python3", "Python", "py"])
+def test_a_solution_is_known_by_any_name_of_its_language(name: str) -> None:
+    code = f'def f(n):\n    """Tells."""\n    {PROGRAM.splitlines()[1]}\n        print(n, each)\n'
+    code += "    return [n, n + 1, n + 2, n + 3]  # all\n"
+    index = index_of({"all": [Task("t", "?", {name: code})]})
+    bare = code.replace('    """Tells."""\n', "").replace("  # all", "")
+    assert index.by_solution([("python", bare)]) == 0
+    assert index_of({"all": [Task("t", "?", {"python": bare})]}).by_solution([(name, code)]) == 0
+    assert len(forms_of(JOINED, "C++17")) == len(forms_of(JOINED, "cpp")) == 0
+
+
 JOINED = """#include <iostream>
 #include <string>
 using namespace std;
@@ -303,13 +333,62 @@ def test_an_answer_of_megabytes_is_not_looked_through() -> None:
 
 
 def test_an_output_that_would_replace_something_is_refused(tmp_path: Path) -> None:
-    output = tmp_path / "good.jsonl"
-    assert rejected_path(output) == tmp_path / "good.rejected.jsonl"
-    check_output(output, [str(tmp_path / "rows.jsonl")])
-    for path, read in (
-        (tmp_path, "x"),
-        (output, str(output)),
-        (output, str(rejected_path(output))),
+    output, rows = tmp_path / "good.jsonl", tmp_path / "rows.jsonl"
+    rejected, report = rejected_path(output), tmp_path / "report.json"
+    assert rejected == tmp_path / "good.rejected.jsonl"
+    rows.write_text(json.dumps({"prompt": "x"}) + "\n")
+    read = files_of([f"file://{rows}"])
+    check_outputs(read, [], output, report)
+    for fix, told in (
+        (tmp_path, report),
+        (rows, report),
+        (output, rows),
+        (output, tmp_path / "x" / ".." / "rows.jsonl"),
+        (output, output),
+        (output, rejected),
+        (output, sidecar_path(rejected)),
+        (output, tmp_path),
+        (None, rows),
+        (None, sidecar_path(rows)),
     ):
-        with pytest.raises(InputError, match=r"folder|is read"):
-            check_output(path, [read])
+        with pytest.raises(InputError, match=r"is a folder|is read|stands beside|is written by"):
+            check_outputs(read, [], fix, told)
+    with pytest.raises(InputError, match="is read"):
+        check_outputs([str(rejected)], [], output, None)
+    with pytest.raises(InputError, match="is read"):
+        check_outputs(read, [str(report)], None, report)
+
+
+def test_good_rows_replace_only_those_of_the_same_rows(tmp_path: Path) -> None:
+    output, read = tmp_path / "good.jsonl", ["a.jsonl", "b.jsonl"]
+    told: dict[str, Any] = {"revision": None, "licence": None, "seed": None, "read": 1}
+    told |= {"left_out": {}, "rows": 1}
+    for path in (output, rejected_path(output)):
+        path.write_text("{}\n")
+        with pytest.raises(InputError, match=r"was not made of a\.jsonl, b\.jsonl"):
+            check_outputs(read, [], output, None)
+        for origin, filters in (("a.jsonl", {"similar": 0.8}), ("a.jsonl, b.jsonl", {"part": 1})):
+            write_sidecar(path, origin=origin, filters=filters, **told)
+            with pytest.raises(InputError, match="was not made of"):
+                check_outputs(read, [], output, None)
+        write_sidecar(path, origin="a.jsonl, b.jsonl", filters={"similar": 0.8}, **told)
+        check_outputs(read, [], output, None)
+    output.write_text("mine\n")
+    with pytest.raises(InputError, match="was not made of"):
+        check_outputs(read, [], output, None)
+
+
+def test_a_report_replaces_no_row_and_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(*_: Any) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr("haloforge.session.Session.__init__", started)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"prompt": "x"}) + "\n")
+    before = rows.read_bytes()
+    for more in (["--report", str(rows)], ["--fix", "g.jsonl", "--report", "g.jsonl"]):
+        done = CliRunner().invoke(data_group, ["validate", str(rows), *more])
+        assert isinstance(done.exception, InputError), done.output
+    assert rows.read_bytes() == before

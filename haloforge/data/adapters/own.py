@@ -26,9 +26,13 @@ from haloforge.data.problems import (
 )
 from haloforge.data.rows import Row
 from haloforge.data.sft import conversation, reference_conversations
+from haloforge.errors import InputError
 from haloforge.schema import Message, Problem
 
-INSTRUCTION = shape("prompt answer", "system score")
+INSTRUCTION = shape(
+    "prompt answer", "system score problem_id group language source license difficulty tags"
+)
+_NAMED = ("problem_id", "group", "language", "license", "difficulty")
 CHATS = (shape("messages"), shape("text"))
 OTHER_FIELDS = {*Problem.model_fields} - {"prompt", "messages", "prefix"}
 NO_TESTS = LeftOut("the set is for SFT: it has no tests")
@@ -50,11 +54,16 @@ def adapt_instruction(row: Row, options: InstructionOptions) -> Adapted:
     score = number(row, "score")
     if options.at_least is not None and (score is None or score < options.at_least):
         return Adapted(NO_TESTS, LeftOut(f"its score is below {options.at_least:g}"))
-    if options.language and "```" not in answer:
-        answer = fenced(answer, options.language)
+    named = {name: told for name in _NAMED if (told := text(row, name).strip())}
+    if tags := unpacked(row, "tags"):
+        named["tags"] = tags
+    if options.language:
+        named.setdefault("language", options.language)
+    if "language" in named and "```" not in answer:
+        answer = fenced(answer, named["language"])
     system = text(row, "system")
     head = [{"role": "system", "content": system}] if system else []
-    return Adapted(NO_TESTS, [*head, *turns(question, answer)])
+    return Adapted(NO_TESTS, [*head, *turns(question, answer)], names=named)
 
 
 def adapt_chat(row: Row, options: Options) -> Adapted:
@@ -83,10 +92,7 @@ def adapt_problem(row: Row, options: ProblemOptions) -> Adapted:
         fields.setdefault("language", options.language)
     if "reference" in fields:
         fields["reference"] = _reference(row, fields)
-    try:
-        problem = parse_problem(_shown(fields), row.place)
-    except ValueError as error:
-        return Adapted(LeftOut(str(error)), LeftOut(str(error)))
+    problem = showing_problem(fields, row.place)
     code = problem.reference.get(problem.language or "")
     answer = LeftOut("it has no reference in its language")
     return Adapted(
@@ -97,22 +103,26 @@ def adapt_problem(row: Row, options: ProblemOptions) -> Adapted:
     )
 
 
-def _shown(fields: dict[str, Any]) -> dict[str, Any]:
-    """`fields` with a prompt that shows what Python tests call. Raises ValueError for tests that do
-    not parse."""
-    prompt, test_code = fields.get("prompt"), fields.get("test_code")
-    called = fields.get("entry_point")
-    if not isinstance(prompt, str) or not isinstance(test_code, str):
-        return fields
-    if not isinstance(called, str | None) or fields.get("judge", "function") != "function":
-        return fields
-    return {**fields, "prompt": with_names_shown(prompt, test_code, called)}
+def showing_problem(fields: dict[str, Any], place: str) -> Problem:
+    """The problem of these fields, its prompt showing what Python tests call. Raises InputError."""
+    try:
+        fields = with_names_shown(fields)
+    except ValueError as error:
+        raise InputError(f"{place}: field 'test_code': {error}") from None
+    return parse_problem(fields, place)
+
+
+_EMPTY_IS_NONE = ("problem_id", "group", "language", "license", "difficulty")
 
 
 def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
     """`row` without what is there only because a table gives every row every column, and every turn
-    every field."""
-    fields = {name: value for name, value in row.items() if value is not None}
+    every field: a name that is the empty text is none."""
+    fields = {
+        name: value
+        for name, value in row.items()
+        if value is not None and not (name in _EMPTY_IS_NONE and value == "")
+    }
     for name in ("reference", "starter_code"):
         if isinstance(held := fields.get(name), dict):
             fields[name] = {key: value for key, value in held.items() if value is not None}
@@ -150,18 +160,15 @@ def adapt_own(row: Row, language: str | None, answered: bool) -> Adapted:
     """
     told = Row(_without_nulls(row), row.place)
     if INSTRUCTION.fits(row) or INSTRUCTION.fits(told):
-        return adapt_instruction(row, InstructionOptions())
+        return adapt_instruction(told, InstructionOptions(language=language))
     row = told
     if is_answered(row.get("messages")) or ("text" in row and answered):
         turns = conversation(row, row.place)
         held = {name: row[name] for name in row if name in OTHER_FIELDS}
         named = {"language": language} if language else {}
-        problem = parse_problem({**named, **held, **asked(turns[:-1])}, row.place)
+        problem = showing_problem({**named, **held, **asked(turns[:-1])}, row.place)
         return Adapted(problem.model_dump(exclude_defaults=True), turns)
-    try:
-        problem = in_language(parse_problem(_shown(row), row.place), language)
-    except ValueError as error:
-        return Adapted(LeftOut(str(error)), LeftOut(str(error)))
+    problem = in_language(showing_problem(row, row.place), language)
     wanted = problem.language or language or DEFAULT_LANGUAGE
     found = reference_conversations([problem], wanted) if problem.prefix is None else []
     answer = found[0] if found else LeftOut(f"it has no reference in {wanted}")

@@ -3,23 +3,74 @@
 import ast
 import re
 import sys
+from collections.abc import Iterator
+from typing import Any
 
-from haloforge.schema import UNPARSED
+from haloforge.schema import CODE_JUDGES, UNPARSED
 from haloforge.verify.function.tester import free_names
 
+_SHOWN = (
+    r"`[^`\n]*\b{name}\b[^`\n]*`"
+    r"|\b{name}[(\[]"
+    r"|'{name}'|\"{name}\""
+    r"|\b(?:def|fn|class|function|method|named|called)\s+{name}\b"
+)
+_WORD = re.compile("[A-Z]?[a-z]+")
 
-def names_called(test_code: str, entry_point: str | None) -> list[str]:
-    """What an answer must define for `test_code`. Raises ValueError where that does not parse."""
+
+def names_called(test_code: str, entry_point: str | None, judge: str = "function") -> list[str]:
+    """What an answer must define for `test_code`; for judge `pytest` what that takes of the modules
+    that an answer is. Raises ValueError where it does not parse."""
     try:
+        if judge == "pytest":
+            return sorted(set(_imported(ast.parse(test_code), {*_ANSWER, entry_point or ""})))
         names = free_names(test_code, entry_point or "")
     except UNPARSED as error:
         raise ValueError(f"its tests do not parse: {error}") from None
     return [name for name in names if name == entry_point or name not in sys.stdlib_module_names]
 
 
+_ANSWER = {"solution", "main"}
+
+
+def _imported(tree: ast.Module, modules: set[str]) -> Iterator[str]:
+    """The names of `modules` that the code imports, or takes of one that it imports."""
+    bound = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in modules:
+            yield from (alias.name for alias in node.names if alias.name != "*")
+        elif isinstance(node, ast.Import):
+            bound |= {each.asname or each.name for each in node.names if each.name in modules}
+    for node in ast.walk(tree):
+        of = node.value if isinstance(node, ast.Attribute) else None
+        if isinstance(node, ast.Attribute) and isinstance(of, ast.Name) and of.id in bound:
+            yield node.attr
+
+
 def hidden_names(prompt: str, names: list[str]) -> list[str]:
-    """Those of `names` that stand nowhere in `prompt` as words of their own."""
-    return [name for name in names if not re.search(rf"\b{re.escape(name)}\b", prompt)]
+    """Those of `names` that `prompt` does not show: a name that may be a word of English must stand
+    there as a name does, as `add(`, "function add" or in a line of Python; any other but as a word
+    of its own."""
+    return [name for name in names if not _shows(prompt, name)]
+
+
+def _shows(prompt: str, name: str) -> bool:
+    if not re.search(rf"\b{re.escape(name)}\b", prompt):
+        return False
+    if not _WORD.fullmatch(name) or re.search(_SHOWN.replace("{name}", name), prompt):
+        return True
+    return any(name in _names_in(code) for code in (*prompt.split("\n\n"), *prompt.splitlines()))
+
+
+def _names_in(code: str) -> set[str]:
+    """The names in a piece of Python; none where it is something else, such as a word alone."""
+    try:
+        tree = ast.parse(code.strip())
+    except UNPARSED:
+        return set()
+    if all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Name) for node in tree.body):
+        return set()
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def asserts_of(test_code: str) -> list[str]:
@@ -42,10 +93,39 @@ def shown_asserts(asserts: list[str], names: list[str]) -> list[str]:
     return asserts[:count]
 
 
-def with_names_shown(prompt: str, test_code: str, entry_point: str | None) -> str:
-    """`prompt`, followed by what it hides of the names that `test_code` calls: by a test that shows
-    them, else by the names themselves. Raises ValueError for tests that do not parse."""
-    hidden = hidden_names(prompt, names_called(test_code, entry_point))
+def with_names_shown(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a problem, its prompt or last turn followed by what it hides of the names that
+    its Python tests call. Raises ValueError for tests that do not parse."""
+    test_code, judge = fields.get("test_code"), fields.get("judge", "function")
+    called = fields.get("entry_point")
+    if not isinstance(test_code, str) or not isinstance(called, str | None):
+        return fields
+    if judge not in CODE_JUDGES:
+        return fields
+    names = names_called(test_code, called, judge)
+    if isinstance(prompt := fields.get("prompt"), str):
+        return {**fields, "prompt": _shown(prompt, prompt, test_code, names)}
+    turns: Any = fields.get("messages")
+    if not _are_turns(turns):
+        return fields
+    said = "\n".join(turn["content"] for turn in turns)
+    last = {**turns[-1], "content": _shown(turns[-1]["content"], said, test_code, names)}
+    return {**fields, "messages": [*turns[:-1], last]}
+
+
+def _are_turns(turns: Any) -> bool:
+    """Of another form they are refused by whoever reads the problem."""
+    return (
+        isinstance(turns, list)
+        and bool(turns)
+        and all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in turns)
+    )
+
+
+def _shown(prompt: str, said: str, test_code: str, names: list[str]) -> str:
+    """`prompt`, followed by what `said` hides of `names`: by a test that shows them, else by the
+    names themselves."""
+    hidden = hidden_names(said, names)
     if not hidden:
         return prompt
     shown = "\n".join(shown_asserts(asserts_of(test_code), hidden))

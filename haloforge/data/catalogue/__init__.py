@@ -26,6 +26,14 @@ def entries() -> dict[str, Entry]:
     return dict(sorted(found.items(), key=lambda item: item[1].origin.bundled is None))
 
 
+def entries_on_hub(hub: str) -> list[Entry]:
+    """The entries of the catalogue whose rows are in the repository `hub`, which may be written in
+    other capitals: the hub does not tell them from small letters."""
+    return [
+        entry for entry in entries().values() if (entry.origin.hub or "").lower() == hub.lower()
+    ]
+
+
 def find_entry(dataset: str) -> Entry | None:
     """The entry that `dataset` names: one of the catalogue, or a user's own in a YAML file; None
     for other paths and names. Raises InputError for a file that is no entry."""
@@ -34,4 +42,4 @@ def find_entry(dataset: str) -> Entry | None:
     return entries().get(dataset)
 
 
-__all__ = ["Entry", "entries", "find_entry", "read_entry"]
+__all__ = ["Entry", "entries", "entries_on_hub", "find_entry", "read_entry"]

@@ -13,6 +13,7 @@ from haloforge.data.jsonl import first_fault
 from haloforge.data.problems import parse_problem
 from haloforge.data.rows import Row
 from haloforge.errors import InputError
+from haloforge.schema import CODE_JUDGES
 
 _UNFIT = (AttributeError, TypeError, ValueError, KeyError, OverflowError, RecursionError)
 _UNFIT_TOLD = "a field holds what is of another kind than the set's"
@@ -113,18 +114,6 @@ class Entry(_Strict):
             raise ValueError(f"field 'fields': it maps no column to '{lacking[0]}'")
         return self
 
-    @property
-    def rows(self) -> int | None:
-        """Of all splits together, where all are known."""
-        counts = [split.rows for split in self.splits.values()]
-        return sum(count for count in counts if count is not None) if None not in counts else None
-
-    def is_test_data(self, split: str | None) -> bool:
-        """Whether rows of `split` are kept from training; of a split that is not known, whether the
-        set is."""
-        used_for = self.splits[split].used_for if split in self.splits else None
-        return self.test_set or used_for == "test"
-
     def adapt(
         self, row: dict[str, Any], place: str, language: str | None = None, strict: bool = False
     ) -> Adapted:
@@ -183,9 +172,10 @@ def _checked(fields: dict[str, Any], place: str, strict: bool) -> dict[str, Any]
     who are `strict`."""
     try:
         problem = parse_problem(fields, place)
-        if problem.judge == "function" and problem.test_code:
+        if problem.judge in CODE_JUDGES and problem.test_code:
             asked = " ".join(turn["content"] for turn in problem.turns()) + (problem.prefix or "")
-            hidden = hidden_names(asked, names_called(problem.test_code, problem.entry_point))
+            names = names_called(problem.test_code, problem.entry_point, problem.judge)
+            hidden = hidden_names(asked, names)
             if hidden:
                 return LeftOut(f"its prompt hides '{hidden[0]}', which its tests call")
     except InputError as error:

@@ -26,6 +26,7 @@ from haloforge.data.normalise import normalise
 from haloforge.data.validate.words import I64, U64, Hashed, grams, words
 from haloforge.schema import UNPARSED
 from haloforge.verify.extract import BRACES
+from haloforge.verify.toolchains import language_of
 
 GRAM = 8  # words
 SHARED_BY = 10
@@ -133,7 +134,8 @@ def index_of(benchmarks: Mapping[str, Sequence[Task]]) -> Index:
 
 def forms_of(code: str, language: str | None) -> list[int]:
     """Digests of `code` that comments and white space do not change, of Python with and without its
-    docstrings; none for what is too short."""
+    docstrings; none for what is too short. A language may be called by a name of its fences."""
+    language = language_of(language or "") or language
     forms = [normalise(code, language)]
     if language == "python" and _DOCSTRING.search(code):
         forms.append(normalise(_undocumented(code), language))

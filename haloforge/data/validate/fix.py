@@ -1,16 +1,15 @@
 """Good rows and bad ones written apart: `data validate --fix`."""
 
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 
-from haloforge.data.sidecar import write_sidecar
+from haloforge.data.jsonl import whole
+from haloforge.data.sidecar import sidecar_path, write_sidecar, wrote
 from haloforge.data.validate.found import Found
 from haloforge.errors import InputError
 
@@ -20,14 +19,35 @@ def rejected_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}.rejected.jsonl")
 
 
-def check_output(output: Path, files: Sequence[str]) -> None:
-    """Raises InputError for an output that is a folder or would take the place of an input."""
-    inputs = {Path(file).resolve() for file in files}
-    if output.is_dir():
-        raise InputError(f"{output}: is a folder; name a file to write")
-    for path in (output, rejected_path(output)):
-        if path.resolve() in inputs:
-            raise InputError(f"{path} is read, and would be replaced; choose another name")
+def origin_of(files: Sequence[str]) -> str:
+    """What the sidecars of both outputs call that which was read."""
+    return ", ".join(files)
+
+
+def check_outputs(
+    files: Sequence[str], against: Sequence[str], fix: Path | None, report: Path | None
+) -> None:
+    """Raises InputError for an output that is a folder, that would take the place of what is read
+    or of the other's, and, where rows are written, of what an earlier run on the same `files` did
+    not write."""
+    for path in (fix, report):  # "." has no name that another could be made of
+        if path is not None and path.is_dir():
+            raise InputError(f"{path}: is a folder; name a file to write")
+    rows = [fix, rejected_path(fix)] if fix is not None else []
+    taken = {Path(file).resolve(): "is read, and would be replaced" for file in (*files, *against)}
+    taken |= {sidecar_path(path): "stands beside what is read" for path in taken}
+    for path in (*rows, *([report] if report is not None else [])):
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; name a file to write")
+        if (why := taken.get(path.resolve())) is not None:
+            raise InputError(f"{path}: {why}; choose another name")
+        taken |= {each.resolve(): "is written by --fix" for each in (path, sidecar_path(path))}
+    for path in rows:
+        if path.exists() and not wrote(path, origin_of(files), "similar"):
+            raise InputError(
+                f"{path}: is there, and was not made of {origin_of(files)} as it stands; choose "
+                "another name"
+            )
 
 
 def write_apart(
@@ -47,7 +67,7 @@ def write_apart(
     """
     rejected = rejected_path(output)
     left_out = Counter[str]()
-    with _whole(output) as good, _whole(rejected) as bad:
+    with whole(output, rejected) as [good, bad]:
         begin, reasons = 0, found.faults()
         for block in blocks:
             lines = block["row"].to_pylist()
@@ -76,18 +96,3 @@ def write_apart(
     kept = len(found) - left_out.total()
     write_sidecar(output, **fields, left_out=dict(left_out), rows=kept)
     write_sidecar(rejected, **fields, left_out={"good": kept}, rows=left_out.total())
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[IO[str]]:
-    """A file that appears when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,13 +1,14 @@
 """What is wrong with one row, and what it holds: turns, solutions, language and licence."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Literal
 
-from haloforge.data.chat import parse_chatml
+from haloforge.data.chat import ROLES, parse_chatml
 from haloforge.data.jsonl import json_object
 from haloforge.data.problems import is_answered, parse_problem
 from haloforge.data.sft import check_messages
@@ -119,16 +120,13 @@ def _conversation(row: dict[str, Any], place: str) -> Checked:
             found.faults.append((Kind.SCHEMA, _said(error, place)))
     elif "text" not in row:
         found.faults.append((Kind.SCHEMA, "field 'text' (ChatML) or 'messages' is missing"))
-    # Beside `messages`, `text` may follow a template that is not ChatML.
-    if "text" in row and (not found.turns or (isinstance(text, str) and _MARKS[0] in text)):
+    if found.turns and isinstance(text, str) and not _says(text, found.turns):
+        found.faults.append((Kind.CHATML, "'text' says other than 'messages'"))
+    elif "text" in row and not found.turns:
         try:
-            turns = parse_chatml(text or "")
+            found.turns = parse_chatml(text or "")
         except (TypeError, ValueError) as error:
             found.faults.append((Kind.CHATML, f"field 'text': {error}"))
-        else:
-            if found.turns and _spoken(turns) != _spoken(found.turns):
-                found.faults.append((Kind.CHATML, "'text' says other than 'messages'"))
-            found.turns = found.turns or turns
     if not found.turns:
         return found
     found.faults += _turn_faults(found.turns, "assistant")
@@ -190,9 +188,47 @@ def _turn_faults(turns: list[Message], last: str) -> list[Fault]:
     return faults
 
 
+def _says(text: str, turns: list[Message]) -> bool:
+    """Whether `text` is what some template makes of `turns`, by which a row is learnt: whether it
+    says the same where it is ChatML, between marks of its beginning and end; where it is like that,
+    whether it has each turn's text, in their order. Other templates are not looked into."""
+    if _MARKS[0] not in text:
+        return True
+    begin = text.index(_MARKS[0])
+    begin = begin if _SPECIAL.fullmatch(text[:begin]) else 0
+    end = text.rfind(_MARKS[1]) + len(_MARKS[1])
+    end = end if _SPECIAL.fullmatch(text[end:]) else len(text)
+    spoken = _spoken(turns)
+    try:
+        return _spoken(parse_chatml(text[begin:end])) == spoken
+    except ValueError:
+        if _CHATML.match(text, begin):
+            return False
+    place = 0
+    for _, said in spoken:
+        found = text.find(said, place)
+        if found < 0:
+            return False
+        place = found + len(said)
+    return True
+
+
+_SPECIAL = re.compile(r"\s*(?:(?:<[^<>\s]+>|\[[A-Z]+\])\s*)*")
+"""Tokens that templates put around a conversation, such as `<|begin_of_text|>`."""
+_CHATML = re.compile(rf"<\|im_start\|>(?:{'|'.join(ROLES)})\n")
+_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+
+
 def _spoken(turns: list[Message]) -> list[tuple[str, str]]:
-    """Turns without the system prompt, which templates add, and blanks, which they strip."""
-    return [(t["role"], t["content"].strip()) for t in turns if t["role"] != "system"]
+    """Turns without what templates add or leave out: the system prompt, the thoughts before an
+    answer, blanks."""
+    return [
+        (turn["role"], _THOUGHT.sub("", turn["content"], count=1).strip())
+        if turn["role"] == "assistant" and _THOUGHT.match(turn["content"])
+        else (turn["role"], turn["content"].strip())
+        for turn in turns
+        if turn["role"] != "system"
+    ]
 
 
 def _name(row: Mapping[str, Any], *fields: str) -> str | None:

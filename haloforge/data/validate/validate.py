@@ -10,7 +10,7 @@ from haloforge.data.streams import drain, list_files, read_rows, with_progress
 from haloforge.data.validate.benchmarks import AtHand, at_hand
 from haloforge.data.validate.contamination import OVERLAP, index_of
 from haloforge.data.validate.duplicates import SIMILAR
-from haloforge.data.validate.fix import write_apart
+from haloforge.data.validate.fix import origin_of, write_apart
 from haloforge.data.validate.found import Found
 from haloforge.data.validate.references import judge_references
 from haloforge.data.validate.report import Findings, findings
@@ -67,7 +67,7 @@ def validate(
     at hand and with the files `against`. Raises InputError for a file that cannot be read or has no
     row, and what `resolve_policy` raises.
     """
-    come_from = lineage(", ".join(files), files) if output is not None else {}
+    come_from = lineage(origin_of(files), files) if output is not None else {}
     base = resolve_policy(model or BUNDLED).base
     benchmarks = at_hand(session.settings, against) if rules.contamination else AtHand({}, {})
     index = index_of(benchmarks.tasks) if rules.contamination else None
