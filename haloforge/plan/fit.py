@@ -9,6 +9,7 @@ from haloforge.placement import Fleet, Placement, place
 from haloforge.plan.hours import Rates, Stage, cycle_samples, rates_of, stages_of
 from haloforge.plan.memory import (
     GB,
+    VLLM_SHARE,
     Host,
     Items,
     disk,
@@ -160,28 +161,30 @@ def _engine_misfit(
     rollout, shape = settings.rollout, found.shape
     one = kv_bytes_per_token(shape, settings) * rollout.max_model_len
     rest = sum(engine.values()) - engine["KV cache"]
-    advice = "lower rollout.max_model_len or rollout.max_num_seqs"
+    shorter = "lower rollout.max_model_len or rollout.max_num_seqs"
     cuts = [n for n in (2, 4, 8) if n > rollout.tensor_parallel and shape.heads % n == 0]
-    if cuts:
-        advice = f"raise rollout.tensor_parallel to {cuts[0]}, {advice}"
-    if rollout.kv_cache_gb is not None and sequences >= 1:
-        if rest + engine["KV cache"] <= gpu_gb * GB:
-            return []
+    advice = f"raise rollout.tensor_parallel to {cuts[0]}, or {shorter}" if cuts else shorter
+    usable = gpu_gb * GB * (1 if rollout.kv_cache_gb else VLLM_SHARE)
+    on_each = f"on each of its {rollout.tensor_parallel} GPUs"
+    if rest + one > usable:
         return [
-            f"an engine takes {(rest + engine['KV cache']) / GB:.1f} GB of each of its "
-            f"{rollout.tensor_parallel} GPUs ({_listed(engine)}); each has {gpu_gb:g}: lower "
-            f"rollout.kv_cache_gb, {advice}"
+            f"an engine needs {rest / GB:.1f} GB ({engine['weights'] / GB:.1f} of them weights) "
+            f"and at least {one / GB:.2f} GB of KV cache, for one sequence of "
+            f"{rollout.max_model_len} tokens, {on_each}; of each it can have {usable / GB:.1f} GB: "
+            f"{advice}"
         ]
-    if sequences >= 1:
-        return []
-    if rollout.kv_cache_gb is not None:
-        advice = f"raise rollout.kv_cache_gb, {advice}"
-    return [
-        f"an engine needs {rest / GB:.1f} GB ({engine['weights'] / GB:.1f} of them weights) and at "
-        f"least {one / GB:.2f} GB of KV cache, for one sequence of {rollout.max_model_len} tokens, "
-        f"on each of its {rollout.tensor_parallel} GPUs; it gets {engine['KV cache'] / GB:.1f} GB "
-        f"of cache where each has {gpu_gb:g} GB: {advice}"
-    ]
+    if sequences < 1:
+        return [
+            f"rollout.kv_cache_gb={rollout.kv_cache_gb:g} holds no sequence of "
+            f"{rollout.max_model_len} tokens, which takes {one / GB:.2f} GB {on_each}: raise it, "
+            "or lower rollout.max_model_len"
+        ]
+    if rest + engine["KV cache"] > usable:
+        return [
+            f"an engine takes {(rest + engine['KV cache']) / GB:.1f} GB {on_each} "
+            f"({_listed(engine)}); each has {gpu_gb:g}: lower rollout.kv_cache_gb, or {advice}"
+        ]
+    return []
 
 
 def _trainer_misfit(found: Plan, trainer: Items, settings: Settings, gpu_gb: float) -> list[str]:

@@ -20,7 +20,7 @@ Items = dict[str, float]
 _CUDA_ENGINE = 2.0 * GB  # context, workspaces of kernels, NCCL, captured graphs
 _CUDA_ASLEEP = 2.0 * GB  # what of these a sleeping engine keeps
 _CUDA_TRAINER = 2.0 * GB  # context, workspaces, NCCL, what the allocator cannot use
-_UTILISATION = 0.92  # vLLM's default share of a GPU
+VLLM_SHARE = 0.92  # vLLM's default share of a GPU
 # Tokens of one step of vLLM's offline class, by its defaults: more on GPUs of 70 GB (but an A100).
 _STEP_TOKENS, _STEP_TOKENS_LARGE, _LARGE_GB = 8192, 16384, 70
 # DeepSpeed's defaults: the bucket that gradients are reduced in, in fp32 here, and the parameters
@@ -57,7 +57,7 @@ def engine_gpu(shape: Shape, settings: Settings, gpu_memory_gb: float) -> Items:
     items["activations"] = tokens * width * (4 * size.hidden + 3 * size.intermediate / parts)
     items["logits"] = rollout.max_num_seqs * size.vocabulary * (width + 8)
     items["CUDA and vLLM"] = _CUDA_ENGINE
-    left = gpu_memory_gb * _UTILISATION * GB - sum(items.values())
+    left = gpu_memory_gb * VLLM_SHARE * GB - sum(items.values())
     return {**items, "KV cache": rollout.kv_cache_gb * GB if rollout.kv_cache_gb else left}
 
 

@@ -76,8 +76,14 @@ def nodes_of(settings: PlanSettings) -> list[Node]:
 def cluster_of(nodes: Sequence[Node]) -> Cluster:
     """What `place` is told of the nodes: as of a living cluster."""
     gpus = sum(node.gpus for node in nodes)
-    computing = [node.cpus for node in nodes if node.gpus or not gpus]
-    return Cluster(sum(node.cpus for node in nodes), gpus, int(computing[0]), tuple(computing))
+    computing = [node for node in nodes if node.gpus or not gpus]
+    return Cluster(
+        cpus=sum(node.cpus for node in nodes),
+        gpus=gpus,
+        local_cores=int(computing[0].cpus),
+        nodes=tuple(node.cpus for node in computing),
+        node_gpus=tuple(float(node.gpus) for node in computing),
+    )
 
 
 def fleet_of(nodes: Sequence[Node], settings: VerifySettings) -> Fleet:
