@@ -48,7 +48,10 @@ def _imports(tree: ast.AST, packages: set[str]) -> Iterator[tuple[str, Any]]:
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in packages:
             module = import_module(node.module or "")
             for alias in node.names:
-                yield alias.asname or alias.name, getattr(module, alias.name)
+                name = alias.name
+                if not hasattr(module, name):
+                    import_module(f"{node.module}.{name}")
+                yield alias.asname or name, getattr(module, name)
 
 
 def _resolve(function: ast.expr, names: dict[str, Any]) -> Any:

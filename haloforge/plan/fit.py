@@ -90,7 +90,7 @@ def plan_on(nodes: list[Node], settings: Settings, measured: Path | None = None)
         seats=seats,
         engine_gpu=engine,
         trainer_gpu=trainer if on_gpu else None,
-        kv_sequences=engine and _sequences(engine, shape, settings),
+        kv_sequences=_sequences(engine, shape, settings) if engine else None,
         hosts=[host(place, shape, settings, placement, kept_by_trainer) for place in seats],
         disks=[disk(place, shape, settings, samples, rates.answer_tokens) for place in seats],
         rates=rates,
@@ -128,7 +128,7 @@ def _misfits(found: Plan, settings: Settings, gpu_gb: float) -> list[str]:
         misfits += _engine_misfit(found, found.engine_gpu, found.kv_sequences, settings, gpu_gb)
     if found.trainer_gpu is not None:
         misfits += _trainer_misfit(found, found.trainer_gpu, settings, gpu_gb)
-    for seats, needs, taken in zip(found.seats, found.hosts, found.disks, strict=True):
+    for seats, needs in zip(found.seats, found.hosts, strict=True):
         phase, most = needs.most
         if most > seats.node.memory_gb * GB:
             misfits.append(

@@ -1,7 +1,7 @@
 """What each stage has to do, and the hours that takes at given or measured rates.
 
 The counts are upper bounds: each sample is as long as `answer_tokens` says and good enough to train
-on. Ray Data lets programs be judged while others are sampled, so the slower of both counts. Engine
+on, unless a measured run says how many are. Ray Data lets programs be judged while others are sampled, so the slower of both counts. Engine
 starts, policy swaps and trainers' starts are in no rate that is given, but in those of a measured
 run.
 """
@@ -28,12 +28,14 @@ _HOUR = 3600
 @dataclass(frozen=True)
 class Rates:
     """Tokens/s of one engine and of one trainer, programs/s of one CPU of the verifiers, and the
-    tokens of an answer; None is not known. `source` says where the measured ones are from."""
+    tokens of an answer; None is not known. `kept` is the share of a cycle's samples that it trains
+    on (None: all that may be), `source` says where the measured ones are from."""
 
     engine: float | None
     trainer: float | None
     programs: float | None
     answer_tokens: float
+    kept: float | None = None
     source: str | None = None
 
 
@@ -72,6 +74,7 @@ def rates_of(settings: Settings, measured: Path | None) -> Rates:
         trainer=given.trainer_tokens_per_s or found.get("trainer"),
         programs=given.programs_per_s,
         answer_tokens=given.answer_tokens or found.get("answer") or settings.rollout.max_tokens,
+        kept=found.get("kept"),
         source=str(measured) if measured else None,
     )
 
@@ -94,6 +97,7 @@ def _measured(run: Path) -> dict[str, float]:
         return {
             "engine": tokens / seconds / engines,
             "answer": tokens / samples,
+            "kept": sum(r["training"]["rows"] for r in sampled) / samples,
             "trainer": trained / training / trainers,
         }
     except OSError as error:
@@ -117,6 +121,10 @@ def stages_of(
         read_sft(tuned.data, settings.language, settings.system, tuned.difficulty, tuned.limit)
     )
     sft_epochs, raft_epochs = tuned.epochs or settings.train.epochs, raft.epochs
+    samples = problems * raft.samples_per_prompt
+    kept: float = _kept(settings, problems)
+    if rates.kept is not None:
+        kept = min(kept, samples * rates.kept)
     parts = _Parts(placement, verifier_cpus, rates)
     return [
         parts.stage("benchmark", 3, samples=measured),
@@ -124,8 +132,8 @@ def stages_of(
         parts.stage(
             "RAFT cycle",
             raft.cycles,
-            samples=problems * raft.samples_per_prompt,
-            trained=_kept(settings, problems) * (raft_epochs or settings.train.epochs),
+            samples=samples,
+            trained=kept * (raft_epochs or settings.train.epochs),
         ),
     ]
 

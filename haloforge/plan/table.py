@@ -85,7 +85,7 @@ def _items(title: str, items: Items, limit_gb: float | None) -> list[str]:
     rows = {**items, "in all": sum(items.values())}
     width = max(map(len, rows))
     lines = [f"  {name:<{width}}  {size / GB:8.2f} GB" for name, size in rows.items()]
-    return ["", f"{title}:", *lines[:-1], lines[-1] + (f" of {limit_gb:g}" if limit_gb else "")]
+    return ["", f"{title}:", *lines[:-1], lines[-1] + (f" of {limit_gb:.0f}" if limit_gb else "")]
 
 
 def _hours(found: Plan) -> list[str]:
@@ -100,6 +100,8 @@ def _hours(found: Plan) -> list[str]:
     if rates.programs:
         told.append(f"a CPU judges {rates.programs:g} programs/s")
     source = f" (from {rates.source})" if rates.source else ""
+    if rates.kept is not None:
+        told.append(f"{rates.kept:.0%} of the samples are trained on")
     lines = [f"Work, at most, where {', '.join(told)}{source}:"]
     lines += [f"  {_stage(stage)}" for stage in found.stages]
     known = [stage for stage in found.stages if stage.hours is not None]

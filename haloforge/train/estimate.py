@@ -10,9 +10,9 @@ from haloforge.train.model import ModelSize, model_size
 from haloforge.train.plan import StepPlan
 from haloforge.train.settings import TrainSettings
 
-# Bytes that a layer keeps of a token for its backward pass, in bf16, where attention keeps no matrix
-# (Korthikanti et al. 2022, section 4.1): 18 of each hidden value, and, as the MLP is gated, four
-# times 2 of each value inside it. With checkpointing it keeps its input.
+# Bytes that a layer keeps of a token for its backward pass, in bf16, where attention keeps no
+# matrix (Korthikanti et al. 2022, section 4.1): 18 of each hidden value and, as the MLP is gated,
+# four times 2 of each value inside it. With checkpointing it keeps its input.
 _HIDDEN_BYTES, _INSIDE_BYTES, _CHECKPOINT_BYTES = 18, 8, 2
 _LOGIT_BYTES = 2 + 4 + 4  # a logit, its fp32 copy, and that one's gradient
 
@@ -82,7 +82,7 @@ def trainer_memory(
     kept = layer * size.layers
     if settings.gradient_checkpointing:  # one layer at a time is computed again
         kept = _CHECKPOINT_BYTES * size.hidden * size.layers + layer
-    frozen = (size.parameters - size.trained) * width
+    frozen: float = (size.parameters - size.trained) * width
     if settings.load_in_4bit:  # PEFT makes what is left of it fp32
         frozen = (size.parameters - size.trained - size.embeddings) / 2 + size.embeddings * 4
     return {

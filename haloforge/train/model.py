@@ -66,7 +66,9 @@ def model_size(
             adapter.inference_mode = False
             model = get_peft_model(base, adapter, autocast_adapter_dtype=False)
     weights = list(model.parameters())
-    outer = {id(part.weight) for part in (base.get_input_embeddings(), base.get_output_embeddings())}
+    outer = {
+        id(part.weight) for part in (base.get_input_embeddings(), base.get_output_embeddings())
+    }
     text = config.get_text_config()
     return ModelSize(
         parameters=sum(weight.numel() for weight in weights),

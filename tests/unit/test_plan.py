@@ -224,7 +224,9 @@ def test_the_machines_are_those_of_the_settings() -> None:
 
 
 def test_hours_are_work_by_rate() -> None:
-    chosen = settings(*ONE_GPU, "raft.limit=10", "benchmark.limit=5", "sft.limit=6", "raft.epochs=1")
+    chosen = settings(
+        *ONE_GPU, "raft.limit=10", "benchmark.limit=5", "sft.limit=6", "raft.epochs=1"
+    )
     placed = place(Cluster(24, 1, 24), 1)
     rates = Rates(engine=1000, trainer=500, programs=5, answer_tokens=100)
     benchmark, sft, cycle = stages_of(chosen, placed, 24, rates)
@@ -235,6 +237,8 @@ def test_hours_are_work_by_rate() -> None:
     assert cycle.trained_tokens == 4000 and cycle.train == pytest.approx(8 / 3600)
     assert cycle.hours == pytest.approx(16 / 3600), "judging is hidden behind generating"
     assert sft.trained_tokens == 6 * 3 * 100 and sft.generate is None
+    quarter = Rates(1000, 500, 5, 100, kept=0.25)
+    assert stages_of(chosen, placed, 24, quarter)[2].trained_tokens == 2000
     unknown = stages_of(chosen, placed, 24, Rates(None, None, None, 100))
     assert [stage.hours for stage in unknown] == [None] * 3
 
@@ -244,7 +248,7 @@ def measured_run(folder: Path) -> Path:
         "generated_tokens": 30_000,
         "tokens_per_second": 100.0,
         "selection": {"samples": 600},
-        "training": {"trained_tokens": 9000, "seconds": 180.0},
+        "training": {"rows": 150, "trained_tokens": 9000, "seconds": 180.0},
     }
     (folder / "raft_statistics.json").write_text(json.dumps([record, record]))
     config = {"rollout": {"engines": 2}, "train": {"workers": 3}}
@@ -255,7 +259,7 @@ def measured_run(folder: Path) -> Path:
 def test_rates_of_a_measured_run(tmp_path: Path) -> None:
     run = measured_run(tmp_path)
     found = rates_of(settings(), run)
-    assert (found.engine, found.answer_tokens) == (50, 50)
+    assert (found.engine, found.answer_tokens, found.kept) == (50, 50, 0.25)
     assert found.trainer == pytest.approx(9000 / 180 / 3)
     assert rates_of(settings("plan.engine_tokens_per_s=7"), run).engine == 7
     assert rates_of(settings(), None) == Rates(None, None, None, 1024)
@@ -266,7 +270,7 @@ def test_a_run_that_tells_no_rates_is_named(content: str | None, tmp_path: Path)
     run = measured_run(tmp_path)
     path = run / "raft_statistics.json"
     path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(InputError, match="raft_statistics.json"):
+    with pytest.raises(InputError, match=r"raft_statistics\.json"):
         rates_of(settings(), run)
 
 

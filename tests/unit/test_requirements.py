@@ -1,4 +1,4 @@
-"""The pinned requirements, of the CPU and of the GPU stack: whole, and the same where they can be."""
+"""The pinned requirements of the CPU and the GPU stack: whole, and the same where they can be."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ DIFFERENT = {"apache-tvm-ffi", "grpcio-reflection", "protobuf", "setuptools", "t
 
 def pins(stack: str) -> dict[str, Version]:
     lines = (ROOT / "cluster" / f"requirements-{stack}.txt").read_text().splitlines()
-    found = {}
+    found: dict[str, Version] = {}
     for line in filter(None, (line.partition("#")[0].strip() for line in lines)):
         requirement = Requirement(line)
         (exact,) = requirement.specifier
@@ -31,7 +31,9 @@ def asked(stack: str) -> list[Requirement]:
     """What pyproject.toml asks for by itself."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    return [Requirement(line) for line in (*project["dependencies"], *extras[stack], *extras["dev"])]
+    return [
+        Requirement(line) for line in (*project["dependencies"], *extras[stack], *extras["dev"])
+    ]
 
 
 def unmet(requirements: list[Requirement], pinned: dict[str, Version]) -> list[str]:
