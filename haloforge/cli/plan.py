@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from haloforge.cli.options import settings_of, settings_options
+from haloforge.cli.options import given_options, settings_of
 
 
 @click.command("plan")
@@ -18,7 +18,7 @@ from haloforge.cli.options import settings_of, settings_options
     help="A finished RAFT run, whose speed the hours are estimated by.",
 )
 @click.option("--json", "as_json", is_flag=True, help="All numbers, as JSON.")
-@settings_options
+@given_options
 def plan_command(measured: Path | None, as_json: bool, **options: Any) -> None:
     """Tells, with no cluster, where all goes, what memory it takes, and whether that fits.
 

@@ -1,9 +1,9 @@
 """What each stage has to do, and the hours that takes at given or measured rates.
 
-The counts are upper bounds: each sample is as long as `answer_tokens` says and good enough to train
-on, unless a measured run says how many are. Ray Data lets programs be judged while others are sampled, so the slower of both counts. Engine
-starts, policy swaps and trainers' starts are in no rate that is given, but in those of a measured
-run.
+The counts are upper bounds: each sample is as long as `answer_tokens` says and, unless a measured
+run tells how many are, good enough to train on. Programs are judged while others are sampled, so
+that the slower of both counts. Engine starts, policy swaps and trainers' starts are in no rate that
+is given, but in those of a measured run.
 """
 
 import json

@@ -11,6 +11,7 @@ import yaml
 
 from haloforge.config import Settings, load_settings
 from haloforge.errors import InputError, ResourceError
+from haloforge.model.adapter import AdapterInfo
 from haloforge.placement import Cluster, fleet, place
 from haloforge.plan.fit import plan, plan_on
 from haloforge.plan.hours import Rates, rates_of, stages_of
@@ -18,6 +19,7 @@ from haloforge.plan.memory import GB, engine_gpu, kv_bytes_per_token, trainer_gp
 from haloforge.plan.nodes import Node, nodes_of, seat
 from haloforge.plan.settings import PlanSettings
 from haloforge.plan.shape import shape_of, shipped
+from haloforge.store.cache import cache_folder
 from haloforge.study import _settings_digest
 from haloforge.verify.settings import VerifySettings
 
@@ -74,6 +76,42 @@ def test_a_form_is_read_where_it_is_given(tmp_path: Path) -> None:
     given = f"plan.architecture={tmp_path}"
     assert shape_of(settings(given, model="some/model")).size.layers == 2
     assert shape_of(settings(model=str(tmp_path))).size.layers == 2
+
+
+def test_the_bundled_model_has_the_form_that_comes_along() -> None:
+    path = cache_folder() / "bases" / "smollm2-135m-1" / "config.json"
+    if not path.is_file():
+        pytest.skip("the bundled model was not converted here yet")
+    real = json.loads(path.read_text())
+    shape = shipped()["smollm2-135m"]
+    assert {name: real[name] for name in shape} == shape
+
+
+def test_a_form_in_the_hub_s_cache_is_taken_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**shipped()[SEVEN], "num_hidden_layers": 1}))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(path))
+    found = shape_of(settings())
+    assert (found.size.layers, found.source) == (1, "the Hugging Face cache")
+
+
+def test_an_adapter_goes_on_with_its_own_rank(tmp_path: Path) -> None:
+    lora = {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(lora))
+    info = AdapterInfo(
+        base="smollm2-135m",
+        base_public_id="smollm2-135m",
+        base_digest="d",
+        stage="sft",
+        parent="d",
+        chat_template="",
+    )
+    (tmp_path / "haloforge.json").write_text(info.model_dump_json())
+    found = shape_of(settings(f"raft.checkpoint={tmp_path}"))
+    assert found.name == "smollm2-135m"
+    assert found.added == 2 * (576 + 576) * 30
 
 
 @pytest.mark.parametrize(
