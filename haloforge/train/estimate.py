@@ -12,8 +12,10 @@ from haloforge.train.settings import TrainSettings
 
 # Bytes that a layer keeps of a token for its backward pass, in bf16, where attention keeps no
 # matrix (Korthikanti et al. 2022, section 4.1): 18 of each hidden value and, as the MLP is gated,
-# four times 2 of each value inside it. With checkpointing it keeps its input.
+# four times 2 of each value inside it. LoRA's dropout keeps a copy and a mask of what goes into
+# each of seven linear layers. With checkpointing a layer keeps its input.
 _HIDDEN_BYTES, _INSIDE_BYTES, _CHECKPOINT_BYTES = 18, 8, 2
+_DROPOUT_HIDDEN_BYTES, _DROPOUT_INSIDE_BYTES = 18, 2
 _LOGIT_BYTES = 2 + 4 + 4  # a logit, its fp32 copy, and that one's gradient
 
 
@@ -79,6 +81,8 @@ def trainer_memory(
     share = dict.fromkeys(range(1, settings.zero_stage + 1), 1 / workers)
     master = 4 if settings.dtype == "bf16" else 0
     layer = _HIDDEN_BYTES * size.hidden + _INSIDE_BYTES * size.intermediate
+    if settings.use_lora and settings.lora.dropout:
+        layer += _DROPOUT_HIDDEN_BYTES * size.hidden + _DROPOUT_INSIDE_BYTES * size.intermediate
     kept = layer * size.layers
     if settings.gradient_checkpointing:  # one layer at a time is computed again
         kept = _CHECKPOINT_BYTES * size.hidden * size.layers + layer
