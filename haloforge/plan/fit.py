@@ -163,7 +163,10 @@ def _engine_misfit(
     rest = sum(engine.values()) - engine["KV cache"]
     shorter = "lower rollout.max_model_len or rollout.max_num_seqs"
     cuts = [n for n in (2, 4, 8) if n > rollout.tensor_parallel and shape.heads % n == 0]
-    advice = f"raise rollout.tensor_parallel to {cuts[0]}, or {shorter}" if cuts else shorter
+    apart = " (with rollout.placement=disaggregated)" if found.placement.engines_sleep else ""
+    advice = shorter
+    if cuts:
+        advice = f"raise rollout.tensor_parallel to {cuts[0]}{apart}, or {shorter}"
     usable = gpu_gb * GB * (1 if rollout.kv_cache_gb else VLLM_SHARE)
     on_each = f"on each of its {rollout.tensor_parallel} GPUs"
     if rest + one > usable:
