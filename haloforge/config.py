@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from haloforge.benchmark.settings import BenchmarkSettings
 from haloforge.errors import InputError
+from haloforge.plan.settings import PlanSettings
 from haloforge.raft.settings import RaftSettings
 from haloforge.rollout.settings import RolloutSettings
 from haloforge.store.run import write_atomic
@@ -71,6 +72,7 @@ class Settings(BaseModel):
     sft: SftSettings = SftSettings()
     raft: RaftSettings = RaftSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()
+    plan: PlanSettings = PlanSettings()
 
     @model_validator(mode="before")
     @classmethod

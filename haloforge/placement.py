@@ -17,6 +17,7 @@ trainer on each GPU, in turn; engines sleep while trainers train.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Literal
 
 from haloforge.errors import ResourceError
@@ -38,13 +39,14 @@ class Cluster:
     """What Ray offers in all: logical CPUs, GPUs, and the cores of this machine.
 
     `nodes` are the CPUs of each node that computes (has a GPU, where any has); without it there is
-    one.
+    one. `node_gpus` are the GPUs of each; without it all have equally many.
     """
 
     cpus: float
     gpus: float
     local_cores: int
     nodes: tuple[float, ...] = ()
+    node_gpus: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,11 +124,11 @@ def place(
         engine_gpus, trainer_gpus = float(tensor_parallel), 1.0
         trainers = trainers or max(1, int(cluster.gpus - engines * engine_gpus))
         _check_disaggregated(cluster, engines, tensor_parallel, trainers)
-    nodes = cluster.nodes or (cluster.cpus,)
-    cpus_per_trainer = _most_each([cpus * _BESIDE_SHARE for cpus in nodes], trainers)
+    cpus_per_engine = _cpus_each(cluster, _ENGINE_SHARE, engines, engine_gpus)
+    cpus_per_trainer = _cpus_each(cluster, _BESIDE_SHARE, trainers, trainer_gpus)
     return Placement(
         engines=engines,
-        cpus_per_engine=_most_each([cpus * _ENGINE_SHARE for cpus in nodes], engines),
+        cpus_per_engine=cpus_per_engine,
         gpus_per_engine=engine_gpus,
         trainers=trainers,
         cpus_per_trainer=cpus_per_trainer,
@@ -172,6 +174,20 @@ def _check_disaggregated(
             f"{needed} GPUs, Ray has {cluster.gpus:g}: lower rollout.engines, "
             "rollout.tensor_parallel or train.workers, or set rollout.placement=colocated"
         )
+
+
+def _cpus_each(cluster: Cluster, share: float, count: int, gpus_each: float) -> float:
+    """The most CPUs that each of `count` actors of `gpus_each` GPUs can book of the nodes' shares.
+
+    Actors with GPUs go where those are free, and may crowd on one node: a node's share is enough
+    for as many as its GPUs allow.
+    """
+    nodes = cluster.nodes or (cluster.cpus,)
+    if not gpus_each:
+        return _most_each([cpus * share for cpus in nodes], count)
+    gpus = cluster.node_gpus or [ceil(cluster.gpus / len(nodes))] * len(nodes)
+    crowds = [min(count, int(most // max(1, gpus_each))) for most in gpus]
+    return min(cpus * share / max(1, crowd) for cpus, crowd in zip(nodes, crowds, strict=True))
 
 
 def _most_each(shares: Sequence[float], count: int) -> float:

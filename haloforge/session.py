@@ -82,10 +82,15 @@ class Session:
         if self._placement is None:
             total = ray.cluster_resources()
             kind = "GPU" if total.get("GPU", 0) else "CPU"
-            nodes = (node["Resources"] for node in ray.nodes() if node["Alive"])
-            cpus = tuple(each["CPU"] for each in nodes if each.get(kind) and each.get("CPU"))
-            cores = os.cpu_count() or 1
-            cluster = Cluster(total.get("CPU", 0), total.get("GPU", 0), cores, cpus)
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            computing = [each for each in nodes if each.get(kind) and each.get("CPU")]
+            cluster = Cluster(
+                cpus=total.get("CPU", 0),
+                gpus=total.get("GPU", 0),
+                local_cores=os.cpu_count() or 1,
+                nodes=tuple(each["CPU"] for each in computing),
+                node_gpus=tuple(each.get("GPU", 0) for each in computing),
+            )
             self._placement = place(
                 cluster,
                 engines=self.settings.rollout.engines,

@@ -11,6 +11,7 @@ from haloforge.cli.benchmark import benchmark_group
 from haloforge.cli.data import data_group
 from haloforge.cli.model import model_group
 from haloforge.cli.pipeline import pipeline_command
+from haloforge.cli.plan import plan_command
 from haloforge.cli.raft import raft_group
 from haloforge.cli.sft import sft_group
 from haloforge.cli.study import study_command
@@ -37,6 +38,7 @@ for command in (
     benchmark_group,
     model_group,
     pipeline_command,
+    plan_command,
     study_command,
     submit_command,
     verify_command,

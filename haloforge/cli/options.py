@@ -21,29 +21,29 @@ def shared_options(command: _Command) -> _Command:
 
 def settings_options(command: _Command) -> _Command:
     """--config, --set and --address, for commands whose output is a file and no run."""
-    for option in reversed(
-        [
-            click.option(
-                "--config", "config", type=click.Path(path_type=Path), help="Settings in YAML."
-            ),
-            click.option(
-                "--set",
-                "assignments",
-                multiple=True,
-                metavar="ROOM.KEY=VALUE",
-                help="Any setting; may be repeated.",
-            ),
-            click.option(
-                "--address", help="A Ray cluster.  [default: RAY_ADDRESS, or a private local Ray]"
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+    address = click.option(
+        "--address", help="A Ray cluster.  [default: RAY_ADDRESS, or a private local Ray]"
+    )
+    return given_options(address(command))
+
+
+def given_options(command: _Command) -> _Command:
+    """--config and --set, for commands that need no Ray."""
+    config = click.option(
+        "--config", "config", type=click.Path(path_type=Path), help="Settings in YAML."
+    )
+    assignments = click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="ROOM.KEY=VALUE",
+        help="Any setting; may be repeated.",
+    )
+    return config(assignments(command))
 
 
 def settings_of(
-    config: Path | None, assignments: tuple[str, ...], address: str | None, **flags: Any
+    config: Path | None, assignments: tuple[str, ...], address: str | None = None, **flags: Any
 ) -> Settings:
     """The settings from file, flags (`room__key` is `room.key`) and --set, in rising priority."""
     dotted = {name.replace("__", "."): value for name, value in flags.items()}

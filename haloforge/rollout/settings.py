@@ -14,12 +14,12 @@ class RolloutSettings(BaseModel):
     GPU, else disaggregated; neither was tried, for want of a GPU. `policy_swap` says how vLLM takes
     a new policy: 'merge' reads its weights merged into the base, 'lora' applies the adapter beside
     the base, at some cost for each token; 'auto' is 'merge'. `max_model_len` bounds prompt and
-    completion together, in tokens. `kv_cache_gb` is the memory for the KV cache of one engine
-    (None: 1 GB on a CPU, vLLM's own choice on a GPU). `top_k` draws only from so many of the
-    likeliest tokens (0: from all). `stop_at_fence` ends a completion when its first code block
-    closes, which spares the prose that small models add. `logprobs` fills `logprob_sum` of each
-    sample, at some cost. An engine that dies is started anew up to `max_restarts` times; starting
-    may take `start_timeout_s` seconds each time.
+    completion together, in tokens. `kv_cache_gb` is the memory for the KV cache on each GPU of an
+    engine (None: vLLM's own choice), or of an engine on a CPU (None: 1 GB). `top_k` draws only from
+    so many of the likeliest tokens (0: from all). `stop_at_fence` ends a completion when its first
+    code block closes, which spares the prose that small models add. `logprobs` fills
+    `logprob_sum` of each sample, at some cost. An engine that dies is started anew up to
+    `max_restarts` times; starting may take `start_timeout_s` seconds each time.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

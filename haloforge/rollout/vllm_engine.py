@@ -21,7 +21,7 @@ from haloforge.rollout.lifetime import BIND_VARIABLE
 from haloforge.rollout.merged import weights_of
 from haloforge.rollout.settings import Sampling
 
-_DEFAULT_CPU_KV_CACHE_GB = 1.0
+CPU_KV_CACHE_GB = 1.0
 _LORA_RANKS = (16, 32, 64, 128, 256, 320, 512)  # from vLLM's default to the most it knows
 
 
@@ -165,7 +165,7 @@ class VllmEngine:
 def engine_arguments(spec: EngineSpec, on_cpu: bool) -> dict[str, Any]:
     """The arguments of vLLM's `AsyncEngineArgs` for an engine of `spec`."""
     settings = spec.settings
-    kv_cache_gb = settings.kv_cache_gb or (_DEFAULT_CPU_KV_CACHE_GB if on_cpu else None)
+    kv_cache_gb = settings.kv_cache_gb or (CPU_KV_CACHE_GB if on_cpu else None)
     return {
         "model": str(spec.base.path),
         "dtype": computed_dtype(settings.dtype, on_cpu),
@@ -184,8 +184,13 @@ def engine_arguments(spec: EngineSpec, on_cpu: bool) -> dict[str, Any]:
         "seed": spec.seed,
         "generation_config": "vllm",  # a model's own top_p or penalties are not applied unasked
         "enable_lora": spec.lora_rank > 0,
-        "max_lora_rank": min((r for r in _LORA_RANKS if r >= spec.lora_rank), default=512),
+        "max_lora_rank": lora_capacity(spec.lora_rank),
     }
+
+
+def lora_capacity(rank: int) -> int:
+    """The rank that vLLM makes room for, of an adapter of `rank`."""
+    return min((known for known in _LORA_RANKS if known >= rank), default=_LORA_RANKS[-1])
 
 
 def _has_gpu() -> bool:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PretrainedConfig
 
 from haloforge.errors import InputError, ResourceError
 from haloforge.train.settings import TrainSettings
@@ -38,18 +38,23 @@ def load_policy(
 
 
 class ModelSize(NamedTuple):
-    """Parameters in all and those that train; a token's hidden values over all layers, and its
-    logits."""
+    """Parameters in all, those that train, and those of the embeddings, input and output; layers,
+    and of a token the values in a layer's hidden state, inside its MLP, and its logits."""
 
     parameters: int
     trained: int
+    embeddings: int
+    layers: int
     hidden: int
+    intermediate: int
     vocabulary: int
 
 
-def model_size(base_path: Path, adapter_path: Path | None, settings: TrainSettings) -> ModelSize:
-    """The size of what `load_policy` would load; the model is made without memory."""
-    config = AutoConfig.from_pretrained(base_path)
+def model_size(
+    config: PretrainedConfig, adapter_path: Path | None, settings: TrainSettings
+) -> ModelSize:
+    """The size of what `load_policy` would load of a base with `config`; the model is made without
+    memory."""
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config)
         if not settings.use_lora:
@@ -60,11 +65,19 @@ def model_size(base_path: Path, adapter_path: Path | None, settings: TrainSettin
             adapter = LoraConfig.from_pretrained(adapter_path)
             adapter.inference_mode = False
             model = get_peft_model(base, adapter, autocast_adapter_dtype=False)
-    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    everything = sum(weight.numel() for weight in model.parameters())
+    weights = list(model.parameters())
+    outer = {
+        id(part.weight) for part in (base.get_input_embeddings(), base.get_output_embeddings())
+    }
     text = config.get_text_config()
     return ModelSize(
-        everything, trained, text.hidden_size * text.num_hidden_layers, text.vocab_size
+        parameters=sum(weight.numel() for weight in weights),
+        trained=sum(weight.numel() for weight in weights if weight.requires_grad),
+        embeddings=sum(weight.numel() for weight in weights if id(weight) in outer),
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        vocabulary=text.vocab_size,
     )
 
 

@@ -43,15 +43,23 @@ MACHINES = {
 
 def options(machine: Machine) -> dict[str, Any]:
     """Everything that vLLM, and Ray for engines and trainers, are told on `machine`."""
-    cluster, settings = machine.cluster, RolloutSettings.model_validate(machine.rollout)
-    plan = place(cluster, settings.engines, settings.tensor_parallel, None, settings.placement)
+    rollout = RolloutSettings.model_validate(machine.rollout)
+    return told(machine.cluster, rollout, TrainSettings())
+
+
+def told(cluster: Cluster, settings: RolloutSettings, training: TrainSettings) -> dict[str, Any]:
+    """The same for settings, as `EnginePool.start` and `update_policy` resolve them."""
+    plan = place(
+        cluster, settings.engines, settings.tensor_parallel, training.workers, settings.placement
+    )
     base = Base("model", "model", Path("/models/model"), "digest")
-    spec = EngineSpec(base, settings, (2,), sleeps=plan.engines_sleep)
+    rank = training.lora.rank if settings.policy_swap == "lora" else 0
+    spec = EngineSpec(base, settings, (2,), sleeps=plan.engines_sleep, lora_rank=rank)
     with (
         patch("ray.cluster_resources", lambda: {"CPU": cluster.cpus, "GPU": cluster.gpus}),
         patch("haloforge.rollout.engine.cpu_has_bf16", lambda: True),
     ):
-        training = TrainSettings(workers=plan.trainers)
+        training = training.model_copy(update={"workers": plan.trainers})
         scaling = _scaling(training, plan.cpus_per_trainer, plan.gpus_per_trainer)
         arguments = engine_arguments(spec, on_cpu=not cluster.gpus)
     return {

@@ -82,6 +82,28 @@ def test_what_cannot_be_colocated_names_the_settings(
     assert all(setting in str(refused.value) for setting in settings)
 
 
+@given(
+    nodes=st.lists(st.tuples(st.integers(4, 128), st.integers(1, 8)), min_size=1, max_size=6),
+    tensor_parallel=st.integers(1, 4),
+    engines=st.integers(1, 24),
+    trainers=st.none() | st.integers(1, 16),
+)
+def test_on_gpus_no_node_is_too_crowded_for_its_cpus(
+    nodes: list[tuple[int, int]], tensor_parallel: int, engines: int, trainers: int | None
+) -> None:
+    """Ray may put as many engines on a node as its GPUs allow, and trainers on those left over."""
+    cpus, gpus = zip(*nodes, strict=True)
+    cluster = Cluster(sum(cpus), sum(gpus), 8, cpus, gpus)
+    try:
+        plan = place(cluster, engines, tensor_parallel, trainers)
+    except ResourceError:
+        return
+    for node_cpus, node_gpus in nodes:
+        most = min(plan.engines, int(node_gpus // max(1, plan.gpus_per_engine)))
+        beside = min(plan.trainers, node_gpus)
+        assert most * plan.cpus_per_engine + beside * plan.cpus_per_trainer <= node_cpus
+
+
 def test_on_cpus_nothing_sleeps() -> None:
     assert place(Cluster(4, 0, 4), 1, layout="colocated") == place(Cluster(4, 0, 4), 1)
     assert not place(Cluster(4, 0, 4), 1, layout="colocated").engines_sleep
