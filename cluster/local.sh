@@ -81,7 +81,7 @@ runs() {
     local session start
     [ -s "$folder/nodes/$1" ] || return 1
     read -r session start <"$folder/nodes/$1"
-    [ "$(began "$session")" = "$start" ] && ! grep -qs '^State:.*Z' "/proc/$session/status"
+    [ -n "$start" ] && [ "$(began "$session")" = "$start" ] && ! grep -qs '^State:.*Z' "/proc/$session/status"
 }
 
 # SIGKILL to all of a node until nothing is left of it.
