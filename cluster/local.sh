@@ -173,6 +173,21 @@ settings() {
         RAY_API_SERVER_ADDRESS "$(cat "$folder/dashboard")" RAY_ADDRESS "$(cat "$folder/address")"
 }
 
+# Until Ray has all three; it carries a node's mark, so that it is not left behind either.
+wait_for_nodes() {
+    local waiting
+    HALOFORGE_NODE=$folder/head RAY_API_SERVER_ADDRESS=$(cat "$folder/dashboard") "$python" \
+        "$root/cluster/nodes.py" --wait head,gpu,verifier --limit "$limit_s" >&2 9<&- &
+    waiting=$!
+    while kill -0 "$waiting" 2>/dev/null; do
+        for name in $names; do
+            runs "$name" || told_by "$name" "ended"
+        done
+        sleep 0.5
+    done
+    wait "$waiting"
+}
+
 undo() {
     trap - EXIT
     say "not started: what was begun is ended"
@@ -190,6 +205,7 @@ start() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
     export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$folder/token
+    PATH=$(dirname "$python"):$PATH # a job says `python`
     export RAY_USAGE_STATS_ENABLED=0 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
     unset RAY_AUTH_TOKEN RAY_ADDRESS RAY_API_SERVER_ADDRESS
     if ! runs head; then
@@ -209,11 +225,7 @@ start() {
         start_node verifier --address="$address" --num-cpus="$verifier_cpus" --num-gpus=0 \
             --resources='{"verifier": 1}'
     fi
-    RAY_API_SERVER_ADDRESS=$(cat "$folder/dashboard") \
-        "$python" "$root/cluster/nodes.py" --wait head,gpu,verifier --limit "$limit_s" >&2
-    for name in $names; do
-        runs "$name" || told_by "$name" "ended"
-    done
+    wait_for_nodes
     trap - EXIT
     settings
 }

@@ -23,7 +23,7 @@ MANIFESTS = {
 }
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|ACCESS_KEY|API_KEY")
 _SECRET = re.compile(
-    r"hf_[A-Za-z0-9]{20}|AKIA[0-9A-Z]{16}|\b[0-9a-f]{40}|PRIVATE KEY|\bauth_token=[^\"$<\s]"
+    r"hf_[A-Za-z0-9]{20}|AKIA[0-9A-Z]{16}|\b[0-9a-f]{40}|PRIVATE KEY|\bauth_token=[^\"$</\s]"
 )
 
 

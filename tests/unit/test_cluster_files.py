@@ -172,7 +172,7 @@ def test_the_service_is_what_ray_serve_takes() -> None:
 def test_images_have_the_project_s_version_everywhere_and_a_dockerfile() -> None:
     named = set[str]()
     for path, text in texts():
-        for name, tag in re.findall(r"registry\.example\.com/haloforge-(\w+):([\w.]+\w)", text):
+        for name, tag in re.findall(r"/haloforge-(\w+):([\w.]+\w)", text):
             assert tag == PROJECT["version"], path
             named.add(name)
     assert named == {"gpu", "verifier"}
