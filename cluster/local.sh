@@ -218,12 +218,12 @@ start() {
     if ! runs gpu; then
         kill_node gpu
         start_node gpu --address="$address" --num-cpus="$gpu_cpus" --num-gpus=0 \
-            --resources='{"gpu": 1}'
+            --resources='{"gpu":1}'
     fi
     if ! runs verifier; then
         kill_node verifier
         start_node verifier --address="$address" --num-cpus="$verifier_cpus" --num-gpus=0 \
-            --resources='{"verifier": 1}'
+            --resources='{"verifier":1}'
     fi
     wait_for_nodes
     trap - EXIT

@@ -1,4 +1,4 @@
-"""`cluster/local.sh` with the real Ray: three nodes, a job on them, a node lost and brought back."""
+"""`cluster/local.sh` with the real Ray: three nodes, a job on them, one lost and brought back."""
 
 import os
 import shlex

@@ -17,6 +17,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
     _generate_available_node_types_from_ray_cr_spec as node_types_of,
 )
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.scripts.scripts import start as ray_start
 
 from haloforge.config import load_settings
 from tests.cluster_files import (
@@ -242,6 +243,8 @@ def test_launched_heads_do_no_work_and_all_nodes_ask_for_the_token(name: str) ->
     config = ray_up(name)
     head, worker = config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]
     assert "--head --num-cpus=0" in head
+    for command in (head, worker):  # the pinned Ray knows these options
+        ray_start.make_context("start", shlex.split(command.split("ray start ")[1]))
     assert all("RAY_AUTH_MODE=token" in each for each in (head, worker))
     assert any(path.endswith("/.ray/auth_token") for path in config["file_mounts"])
 
