@@ -25,6 +25,12 @@ class RaySettings(BaseModel):
     """Which Ray: `address` of a cluster (or RAY_ADDRESS), else a private one on this machine.
 
     `num_cpus` and `object_store_mb` shape the private one only; None leaves the CPUs to Ray.
+
+    Engines and trainers go only where the custom Ray resource `compute_resource` is; None is
+    anywhere with a GPU, or with a CPU where there are none. `scales_to` says what an autoscaler can
+    bring the cluster to, by resource, as in {GPU: 64, CPU: 768}; None is what Ray or `ray up` was
+    told, and that nodes are not added where neither was. For nodes that it adds a stage waits for
+    `wait_s` seconds. `same_versions` refuses nodes with other versions of what shapes a result.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,6 +38,10 @@ class RaySettings(BaseModel):
     address: str | None = None
     num_cpus: int | None = Field(None, ge=1)
     object_store_mb: int = Field(512, ge=100)
+    compute_resource: str | None = None
+    scales_to: dict[str, Annotated[float, Field(ge=0)]] | None = None
+    wait_s: float = Field(900, ge=0)
+    same_versions: bool = True
 
 
 class SftSettings(BaseModel):

@@ -55,7 +55,7 @@ class Placement:
 
     `threads_per_trainer` is what a trainer really uses, which on a CPU is more than it books, since
     engines idle while it trains. `engines_sleep` says that engines give their GPU's memory back
-    while trainers train.
+    while trainers train. `resource` is the custom Ray resource of the only nodes for both.
     """
 
     engines: int
@@ -66,6 +66,12 @@ class Placement:
     gpus_per_trainer: float
     threads_per_trainer: int
     engines_sleep: bool = False
+    resource: str | None = None
+
+    @property
+    def steering(self) -> dict[str, float]:
+        """What engines and trainers book of the resource that steers them."""
+        return _steering(self.resource)
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,13 @@ class Fleet:
 
     @property
     def steering(self) -> dict[str, Any]:
-        """The options of Ray that book the resource: so little of it that it steers, not counts."""
-        return {"resources": {self.resource: 0.001}} if self.resource else {}
+        """The options of Ray that book the resource."""
+        return {"resources": _steering(self.resource)} if self.resource else {}
+
+
+def _steering(resource: str | None) -> dict[str, float]:
+    """So little of it that it steers, not counts."""
+    return {resource: 0.001} if resource else {}
 
 
 def fleet(cpus: float, settings: VerifySettings) -> Fleet:

@@ -20,12 +20,14 @@ from haloforge.data.chat import end_of_turn_ids
 from haloforge.errors import InputError, ResourceError
 from haloforge.model.bases import Base, default_base, same_form
 from haloforge.model.policy import Policy, resolve_policy
-from haloforge.placement import Cluster, Fleet, Placement, fleet, place
+from haloforge.nodes import find_fleet, find_placement, limits
+from haloforge.placement import Fleet, Placement
 from haloforge.reaper import start_reaper
 from haloforge.report.progress import Report
 from haloforge.report.quiet import loggers_to_files, native_stderr_to
 from haloforge.rollout.engine import computed_dtype
 from haloforge.rollout.pool import EnginePool
+from haloforge.versions import check_versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,6 +56,12 @@ class Session:
         private = _connect(self.settings, self.report)
         if private:
             self._closing.callback(_dismiss, start_reaper(_ray_processes()))
+        elif self.settings.ray.same_versions:
+            try:
+                check_versions(self.settings.ray.compute_resource, self.report)
+            except BaseException:
+                ray.shutdown()
+                raise
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _stop)  # Ray has put its own handler there
         self._closing.enter_context(native_stderr_to(_log_folder() / "haloforge.err"))
@@ -78,52 +86,25 @@ class Session:
 
     @property
     def placement(self) -> Placement:
-        """How this run's parts share what Ray has."""
+        """How this run's parts share what Ray has. Raises ResourceError where it has too little."""
         if self._placement is None:
-            total = ray.cluster_resources()
-            kind = "GPU" if total.get("GPU", 0) else "CPU"
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            computing = [each for each in nodes if each.get(kind) and each.get("CPU")]
-            cluster = Cluster(
-                cpus=total.get("CPU", 0),
-                gpus=total.get("GPU", 0),
-                local_cores=os.cpu_count() or 1,
-                nodes=tuple(each["CPU"] for each in computing),
-                node_gpus=tuple(each.get("GPU", 0) for each in computing),
-            )
-            self._placement = place(
-                cluster,
-                engines=self.settings.rollout.engines,
-                tensor_parallel=self.settings.rollout.tensor_parallel,
-                trainers=self.settings.train.workers,
-                layout=self.settings.rollout.placement,
-            )
+            self._placement = find_placement(self.settings, self.report)
         return self._placement
 
     @property
     def fleet(self) -> Fleet:
         """The verifiers that this run may start.
 
-        Raises ResourceError where no node has the resource that is to steer them.
+        Raises ResourceError where no node may verify.
         """
-        settings = self.settings.verify
-        cpus = [
-            node["Resources"].get("CPU", 0.0)
-            for node in ray.nodes()
-            if node["Alive"] and (settings.resource or "CPU") in node["Resources"]
-        ]
-        if not cpus:
-            raise ResourceError(
-                f"no node has the Ray resource '{settings.resource}' of verify.resource: start one "
-                f"with ray start --resources='{{\"{settings.resource}\": 1}}'"
-            )
-        return fleet(sum(cpus), settings)
+        return find_fleet(self.settings, self.report)
 
     def policy(self, name: str | None) -> Policy:
         """The policy called `name`; None is the base of the settings or the default one."""
         name = name or self.settings.model
         if name is None:
-            name, why = default_base(ray.cluster_resources().get("GPU", 0))
+            gpus = ray.cluster_resources().get("GPU", 0) or limits(self.settings.ray).get("GPU", 0)
+            name, why = default_base(gpus)
             self.report.say(why)
         return resolve_policy(name)
 

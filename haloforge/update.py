@@ -62,6 +62,7 @@ def update_policy(
             on_step,
             place.gpus_per_trainer,
             View(validation, lambda index: {"messages": list(validation[index])}),
+            place.steering,
         )
     training = {
         "rows": len(rows),

@@ -167,6 +167,7 @@ def actor_options(rank: int, settings: RolloutSettings, placement: Placement) ->
         "name": f"engine-{rank}",
         "num_cpus": placement.cpus_per_engine,
         "num_gpus": placement.gpus_per_engine,
+        "resources": placement.steering,
         "max_concurrency": _ACTOR_CONCURRENCY,
         "max_restarts": settings.max_restarts,
         "max_task_retries": 0,  # a request goes to another engine, if there is one

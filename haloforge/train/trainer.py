@@ -98,6 +98,7 @@ def train(
     on_step: Callable[[StepMetrics], None] | None = None,
     gpus_per_worker: float = 1,
     validation: Sequence[dict[str, Any]] = (),
+    steering: Mapping[str, float] | None = None,
 ) -> TrainResult:
     """Train on `rows` and write an adapter (without `settings.use_lora` the model) to
     `output / "trained"`, whole or not at all.
@@ -107,8 +108,9 @@ def train(
     where given.
 
     The caller has initialised Ray; `base_path` must exist on every node. `cpus_per_worker` and,
-    where there are GPUs, `gpus_per_worker` are what Ray books, `threads_per_worker` what a worker
-    computes with. `settings.workers` None is one worker per GPU of the cluster, or one on CPU.
+    where there are GPUs, `gpus_per_worker` are what Ray books, and `steering` of custom resources;
+    `threads_per_worker` is what a worker computes with. `settings.workers` None is one worker per
+    GPU of the cluster, or one on CPU.
 
     Called again with the same arguments after it was stopped, in whatever way, it goes on from its
     last checkpoint, with any number of workers. `on_step` runs in this thread while training goes
@@ -133,7 +135,7 @@ def train(
     held_out = encode_rows(validation, *shape, "validate")[0] if validation else None
     plan = StepPlan(examples.lengths(), settings.batch_size, settings.epochs, settings.seed)
     warmup_steps(plan.num_steps, settings)  # may be refused, so before workers start
-    scaling = _scaling(settings, cpus_per_worker, gpus_per_worker)
+    scaling = _scaling(settings, cpus_per_worker, gpus_per_worker, steering)
     settings = settings.on(gpu=scaling.use_gpu)
     if not scaling.use_gpu and not cpu_has_bf16():
         settings = settings.model_copy(update={"dtype": "fp32"})
@@ -216,7 +218,10 @@ def _run_digest(
 
 
 def _scaling(
-    settings: TrainSettings, cpus_per_worker: float, gpus_per_worker: float
+    settings: TrainSettings,
+    cpus_per_worker: float,
+    gpus_per_worker: float,
+    steering: Mapping[str, float] | None = None,
 ) -> ScalingConfig:
     """Workers and what each books. Raises ResourceError for more than the cluster has."""
     cluster = ray.cluster_resources()
@@ -233,7 +238,7 @@ def _scaling(
             f"train.workers={num_workers} do not fit the cluster's {num_gpus} GPUs: "
             "lower train.workers"
         )
-    resources: dict[str, float] = {"CPU": cpus_per_worker}
+    resources: dict[str, float] = {"CPU": cpus_per_worker, **(steering or {})}
     if num_gpus:
         resources["GPU"] = gpus_per_worker
     return ScalingConfig(
