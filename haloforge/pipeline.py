@@ -1,7 +1,6 @@
 """The whole path as one job: measure the base, SFT, RAFT, measure both. One engine start."""
 
 import json
-from pathlib import Path
 
 from haloforge.benchmark.measure import benchmark
 from haloforge.benchmark.results import Result
@@ -13,6 +12,7 @@ from haloforge.report.summary import summarize
 from haloforge.session import Session
 from haloforge.sft import sft
 from haloforge.store.clock import Clock
+from haloforge.store.remote import run_folder
 from haloforge.store.run import set_aside, write_atomic
 
 SUMMARY = "summary.json"
@@ -28,7 +28,7 @@ def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
     measure on, and what the stages raise.
     """
     check_pipeline(settings)
-    output = Path(settings.output)
+    output = run_folder(settings.output)
     if fresh and output.exists():
         set_aside(output)
     clock = Clock(output / _SECONDS)

@@ -1,6 +1,5 @@
 """`halo-forge raft`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -57,8 +56,9 @@ def train(fresh: bool, **options: Any) -> None:
     check_raft(settings)
     from haloforge.raft.cycle import raft
     from haloforge.session import Session
+    from haloforge.store.remote import run_folder, shown
 
     with Session(settings) as session:
         start = session.policy(settings.raft.checkpoint)
-        policy = raft(session, start, Path(settings.raft.output), fresh)
-    click.echo(policy.name)
+        policy = raft(session, start, run_folder(settings.raft.output), fresh)
+    click.echo(shown(policy.name))

@@ -1,6 +1,5 @@
 """`halo-forge sft`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -48,10 +47,11 @@ def train(fresh: bool, show_batch: bool, dry_run: bool, **options: Any) -> None:
     check_sft(settings)
     from haloforge.session import Session
     from haloforge.sft import preview, sft
+    from haloforge.store.remote import run_folder, shown
 
     with Session(settings) as session:
         if show_batch or dry_run:
             click.echo(preview(session, session.policy(None), show_batch, dry_run))
             return
-        policy = sft(session, session.policy(None), Path(settings.sft.output), fresh)
-    click.echo(policy.name)
+        policy = sft(session, session.policy(None), run_folder(settings.sft.output), fresh)
+    click.echo(shown(policy.name))

@@ -11,9 +11,9 @@ from haloforge.data.lines import Purpose
 from haloforge.data.problems import DEFAULT_LANGUAGE, LANGUAGES, is_answered
 from haloforge.data.sidecar import read_sidecar
 from haloforge.data.sources import Source
-from haloforge.data.storage import HUB
 from haloforge.data.streams import read_file
 from haloforge.errors import InputError
+from haloforge.store.storage import HUB
 
 TEST_FILE = "test.jsonl"
 _DRAWN = ("seed", "for", "test_fraction", "language", "files", "allow_test_data")

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from haloforge.data.catalogue import entries_on_hub
 from haloforge.data.jsonl import first_fault, write_lines
-from haloforge.data.storage import apart, commit_of, filesystem, on_hub, reaching
 from haloforge.errors import InputError
+from haloforge.store.storage import apart, commit_of, filesystem, on_hub, reaching
 
 _PART = 2**20  # bytes that are read at a time
 

@@ -15,10 +15,10 @@ from haloforge.data.catalogue import Entry, entries, entries_on_hub, find_entry
 from haloforge.data.catalogue.entry import Origin, Split
 from haloforge.data.jsonl import first_fault
 from haloforge.data.sidecar import Sidecar, licence_on_hub, read_sidecar
-from haloforge.data.storage import HUB, apart, commit_of, located, on_hub
 from haloforge.data.streams import list_files, read_file
 from haloforge.data.suites.mbpp import TEST_IDS
 from haloforge.errors import InputError
+from haloforge.store.storage import HUB, apart, commit_of, located, on_hub
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 import ray
 from ray.data import DataContext, Dataset
 
-from haloforge.data.storage import apart, filesystem, located, reaching, within
 from haloforge.errors import InfraError, InputError, ResourceError
 from haloforge.report.progress import Report
+from haloforge.store.storage import apart, filesystem, located, reaching, within
 
 ROWS = pa.schema([("place", pa.string()), ("row", pa.string())])
 """What `read_rows` streams: `row` is a JSON object, `place` is its file and line, or row number."""

@@ -35,6 +35,7 @@ from haloforge.sampling import sample_and_judge
 from haloforge.schema import Problem
 from haloforge.session import Session
 from haloforge.store.clock import Clock
+from haloforge.store.remote import saved
 from haloforge.store.run import Identity, identity_of, open_run, set_aside
 from haloforge.store.shards import sample_shards
 from haloforge.train.plan import StepPlan
@@ -187,6 +188,7 @@ class _Run:
         problems = list(self.problems)
         selected = task.remote(self.output.resolve(), cycle, problems, chosen, verify, seed)
         found: Selection = call([selected], f"raft cycle {cycle}: selection stopped")[0]
+        saved(found.path)  # by a process that knows nothing of where it is stored
         return found
 
     def warnings(self, selection: Selection, cycle: int) -> list[str]:

@@ -21,6 +21,7 @@ from haloforge.data.problems import prompts_digest
 from haloforge.errors import HaloforgeError, InfraError, InputError
 from haloforge.raft.settings import RaftSettings
 from haloforge.schema import Problem
+from haloforge.store.remote import saved
 
 PASS_RATES = "pass_rates.jsonl"
 
@@ -193,8 +194,9 @@ def set_torn_aside(run: Path) -> int:
         raise InfraError(f"{path}: cannot be read ({error})") from error
     rates = [rate for line in lines if (rate := _whole(line))]
     if len(rates) < len(lines):
-        shutil.copy(path, path.with_name(f"{path.name}.torn"))
+        saved(Path(shutil.copy(path, path.with_name(f"{path.name}.torn"))))
         write_jsonl(path, map(asdict, rates))
+        saved(path)
     return len(lines) - len(rates)
 
 
@@ -207,6 +209,7 @@ def _whole(line: bytes) -> PassRate | None:
 
 def _rewrite(run: Path, kept: Callable[[PassRate], bool], rates: Iterable[PassRate]) -> None:
     write_jsonl(run / PASS_RATES, map(asdict, chain(filter(kept, _recorded(run)), rates)))
+    saved(run / PASS_RATES)
 
 
 def _recorded(run: Path) -> Iterator[PassRate]:

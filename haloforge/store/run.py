@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from haloforge.errors import InputError
 from haloforge.schema import digest, sample_id
 from haloforge.store.lock import check_idle, hold
+from haloforge.store.remote import folder_saved, renamed, saved, set_stored_aside
 
 _IDENTITY_FILE = "run.json"
 TORN = ".torn"
@@ -82,7 +83,7 @@ def _read_identity(path: Path, run: str) -> Identity | None:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
         if _is_of(run, path.parent):
-            path.replace(path.with_name(f"{path.name}{TORN}"))
+            renamed(path, path.replace(path.with_name(f"{path.name}{TORN}")))
             return None
         raise InputError(
             f"{path} cannot be read ({error}), so which run this is cannot be told: put a copy of "
@@ -120,16 +121,20 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
     return [] if before == now else [f"{name}: was {before}, is now {now}"]
 
 
-def set_aside(folder: Path) -> Path:
-    """Renames `folder` to the first free of `<folder>.old-1`, `.old-2` and so on.
+def set_aside(folder: Path) -> str:
+    """Renames `folder` to the first free of `<folder>.old-1`, `.old-2` and so on, and returns that.
 
     Raises InputError where another process is at work in it.
     """
     check_idle(folder)
+    if stored := set_stored_aside(folder):
+        return stored
     number = 1
     while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
         number += 1
-    return folder.rename(aside)
+    folder.rename(aside)
+    renamed(folder, aside)
+    return str(aside)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -140,7 +145,7 @@ def read_record(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError):
-        path.replace(path.with_name(f"{path.name}{TORN}"))
+        renamed(path, path.replace(path.with_name(f"{path.name}{TORN}")))
         return {}
 
 
@@ -153,6 +158,7 @@ def write_atomic(path: Path, text: str) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     partial.replace(path)
+    saved(path)
 
 
 def move_durably(folder: Path, target: Path) -> None:
@@ -162,6 +168,7 @@ def move_durably(folder: Path, target: Path) -> None:
         _to_disk(path)
     folder.rename(target)
     _to_disk(target.parent)
+    folder_saved(target)
 
 
 def _to_disk(path: Path) -> None:

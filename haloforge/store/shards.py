@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from haloforge.errors import InfraError
 from haloforge.schema import SAMPLE_SCHEMA, VERDICT_SCHEMA, Outcome
+from haloforge.store.remote import removed, renamed, saved
 from haloforge.store.run import TORN, write_atomic
 
 COMMIT_ROWS = 4096
@@ -216,11 +217,12 @@ def set_torn_aside(folder: Path) -> list[Path]:
     returns their manifests. What they held is then as if it had never been made."""
     torn = [path for path in _ever(folder) if not path.name.endswith(TORN) and not _is_whole(path)]
     for path in torn:
-        path.rename(path.with_name(path.name + TORN))  # first: now the rest does not count
+        # First: now the rest does not count.
+        renamed(path, path.rename(path.with_name(path.name + TORN)))
         for kind in ("samples", "verdicts"):
             shard = folder / kind / f"{path.stem}.parquet"
             if shard.is_file():
-                shard.rename(shard.with_name(shard.name + TORN))
+                renamed(shard, shard.rename(shard.with_name(shard.name + TORN)))
     return torn
 
 
@@ -257,6 +259,7 @@ def compact(folder: Path, least: int = 16) -> None:
     for path in _ever(folder):
         if path.stem in replaced:
             path.unlink()
+            removed(path)
     _clear(folder)
 
 
@@ -269,6 +272,7 @@ def _clear(folder: Path) -> None:
                 shard.suffix != TORN and shard.name.partition(".")[0] not in named
             ):
                 shard.unlink(missing_ok=True)
+                removed(shard)
 
 
 def _merge(folder: Path, commits: Sequence[dict[str, Any]]) -> None:
@@ -322,6 +326,7 @@ def _write(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     with partial.open("rb") as handle:
         os.fsync(handle.fileno())
     partial.replace(path)
+    saved(path)
 
 
 def _read(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ from haloforge.errors import HaloforgeError, InfraError, ResourceError
 from haloforge.model.bases import files_digest
 from haloforge.model.precision import cpu_has_bf16
 from haloforge.schema import digest
+from haloforge.store.remote import checkpoints_of
 from haloforge.store.run import identity_of, write_atomic
 from haloforge.train.checkpoint import Checkpoints
 from haloforge.train.deepspeed_config import adamw_options, read_deepspeed
@@ -141,7 +142,7 @@ def train(
         settings = settings.model_copy(update={"dtype": "fp32"})
     own_config = read_deepspeed(settings.deepspeed) if settings.deepspeed else {}
     run = _run_digest(output, examples, held_out, base_path, adapter_path, settings, own_config)
-    place = settings.checkpoints or str(output / "checkpoints")
+    place = settings.checkpoints or checkpoints_of(output) or str(output / "checkpoints")
     if "://" not in place:
         place = str(Path(place).expanduser().resolve())
     sittings = Sittings(output / "sittings.json", run, began)

@@ -1,10 +1,13 @@
 """What fits the nodes that are there, and waiting for those that may come."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+import ray.autoscaler.sdk
 import yaml
 
 from haloforge import nodes
@@ -42,10 +45,10 @@ class Cloud:
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
     made = Cloud(HEAD)
     monkeypatch.setattr(nodes, "living", lambda: made.there)
-    monkeypatch.setattr(nodes.ray.autoscaler.sdk, "request_resources", made.request)
-    monkeypatch.setattr(nodes.time, "sleep", made.sleep)
-    monkeypatch.setattr(nodes.time, "monotonic", lambda: made.now)
-    state = nodes.ray._private.state.state
+    monkeypatch.setattr(ray.autoscaler.sdk, "request_resources", made.request)
+    monkeypatch.setattr(time, "sleep", made.sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: made.now)
+    state = ray._private.state.state
     monkeypatch.setattr(state, "get_max_resources_from_cluster_config", lambda: None)
     return made
 

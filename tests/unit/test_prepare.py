@@ -21,10 +21,10 @@ from haloforge.data.problems import read_problems
 from haloforge.data.sft import read_sft
 from haloforge.data.sidecar import read_sidecar
 from haloforge.data.sources import Source, find_source
-from haloforge.data.storage import reaching
 from haloforge.data.streams import ROWS
 from haloforge.errors import InfraError, InputError
 from haloforge.report.progress import Report
+from haloforge.store.storage import reaching
 from tests.unit.set_rows import MBPP_SOLVED, SAMPLE, SELF_OSS
 
 OWN = Source("rows.jsonl", "", strict=True, files=("rows.jsonl",))

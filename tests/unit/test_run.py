@@ -61,4 +61,4 @@ def test_fresh_sets_the_old_run_aside(tmp_path: Path) -> None:
     (run / "precious").write_text("kept")
     open_run(run, {"seed": 1}, fresh=True)
     assert (tmp_path / "run.old-1" / "precious").read_text() == "kept"
-    assert set_aside(run).name == "run.old-2"
+    assert Path(set_aside(run)).name == "run.old-2"

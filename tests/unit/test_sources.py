@@ -7,13 +7,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from haloforge.data import sources, storage
+from haloforge.data import sources
 from haloforge.data.lines import Writing, write
 from haloforge.data.plan import plan
 from haloforge.data.sidecar import lineage, write_sidecar
 from haloforge.data.sources import find_source
 from haloforge.data.streams import ROWS
 from haloforge.errors import InputError
+from haloforge.store import storage
 from tests.unit.test_prepare import folder
 
 SHA = "0123456789abcdef0123456789abcdef01234567"

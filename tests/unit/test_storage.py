@@ -7,15 +7,16 @@ from typing import Any
 import pyarrow.fs as pafs
 import pytest
 
-from haloforge.data import sidecar, storage, streams
+from haloforge.data import sidecar, streams
 from haloforge.data.prompts import write_prompts
 from haloforge.data.sidecar import lineage, read_sidecar, sidecar_path, write_sidecar
 from haloforge.data.sources import find_source
 from haloforge.data.split import split
-from haloforge.data.storage import filesystem, located, within
 from haloforge.data.streams import list_files, read_file
 from haloforge.errors import InputError
 from haloforge.report.progress import Report
+from haloforge.store import storage
+from haloforge.store.storage import filesystem, located, within
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 NAMES = ["a#b.jsonl", "c%20d.jsonl", "e f.jsonl", "g?h.jsonl"]

@@ -8,9 +8,9 @@ import pytest
 
 from haloforge.data import streams
 from haloforge.data.jsonl import JsonLines, json_object
-from haloforge.data.storage import reaching
 from haloforge.data.streams import read_file
 from haloforge.errors import InputError
+from haloforge.store.storage import reaching
 
 
 def test_a_file_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:

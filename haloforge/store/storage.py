@@ -97,9 +97,9 @@ def within(location: str, names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def reaching(location: str) -> Iterator[None]:
+def reaching(location: str, done: str = "read") -> Iterator[None]:
     """What fails inside is said in one line: InputError for what is not there or is not what it
-    should be, InfraError for a store or a hub that does not answer."""
+    should be, InfraError for a store or a hub that does not answer. `done` is what cannot be."""
     try:
         yield
     except FileNotFoundError:
@@ -115,7 +115,7 @@ def reaching(location: str) -> Iterator[None]:
         raise InputError(f"{location}: cannot be read ({_first_line(error)})") from None
     except (OSError, pa.ArrowException, *_hub_errors("HTTPError")) as error:
         kind = InfraError if "://" in location else InputError
-        raise kind(f"{location}: cannot be read ({_first_line(error)})") from None
+        raise kind(f"{location}: cannot be {done} ({_first_line(error)})") from None
 
 
 _TORN = (zlib.error, gzip.BadGzipFile, pa.ArrowInvalid)

@@ -1,0 +1,270 @@
+"""Run folders in object storage: what counts there after any stop, and who may write."""
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+import pytest
+
+from haloforge.errors import InfraError, InputError
+from haloforge.model.adapter import INFO_FILE
+from haloforge.store import remote
+from haloforge.store.remote import PARTIAL, Remote, address_of, fetch, run_folder, saved
+from haloforge.store.run import move_durably, open_run, set_aside, write_atomic
+from haloforge.store.shards import ShardWriter, committed_ids, compact, read_judged
+from tests.object_storage import BUCKET, environment, s3_server
+from tests.results import judged
+
+RUN = f"s3://{BUCKET}/run"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with s3_server(tmp_path_factory.mktemp("s3") / "log") as address:
+        yield address
+
+
+@pytest.fixture
+def store(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pafs.FileSystem:
+    """The bucket, empty, and a machine that has no copy of anything."""
+    for name, value in environment(server).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HALOFORGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "_SETTLE_S", 0.0)
+    monkeypatch.setattr(remote, "_remotes", {})
+    system, _ = pafs.FileSystem.from_uri(f"s3://{BUCKET}")
+    system.delete_dir_contents(BUCKET, missing_dir_ok=True)
+    return system
+
+
+@pytest.fixture
+def folder(store: pafs.FileSystem) -> Path:
+    return run_folder(RUN)
+
+
+def stored(store: pafs.FileSystem, root: str = f"{BUCKET}/run") -> dict[str, bytes]:
+    """What is in the bucket, but for leases."""
+    found = store.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
+    return {
+        each.path.removeprefix(f"{root}/"): store.open_input_stream(each.path).read()
+        for each in found
+        if each.type == pafs.FileType.File and not each.path.endswith(".lease")
+    }
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The run's folder on another machine, after this one's driver has ended."""
+    for each in remote._remotes.values():
+        each.leave()
+    monkeypatch.setattr(remote, "_remotes", {})
+    monkeypatch.setenv("HALOFORGE_CACHE", str(tmp_path / f"cache-{time.time_ns()}"))
+    return run_folder(RUN)
+
+
+def test_a_path_is_itself(tmp_path: Path) -> None:
+    assert run_folder(tmp_path) == tmp_path and run_folder("runs/x") == Path("runs/x")
+    assert address_of(tmp_path) is None
+    saved(tmp_path / "x")  # nothing to do
+
+
+def test_what_is_written_is_stored_and_found_elsewhere(
+    folder: Path, store: pafs.FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_atomic(folder / "a/run.json", "1")
+    write_atomic(folder / "a/run.json", "2")
+    assert stored(store) == {"a/run.json": b"2"}
+    assert address_of(folder / "a/run.json") == f"{RUN}/a/run.json"
+    other = elsewhere(monkeypatch, tmp_path)
+    assert other != folder and (other / "a/run.json").read_text() == "2"
+
+
+def test_what_did_not_get_there_does_not_count(
+    folder: Path, store: pafs.FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_atomic(folder / "kept.json", "1")
+    (folder / "late.json").write_text("made here, and the process was killed")
+    (folder / "kept.json").write_text("2")
+    for each in remote._remotes.values():
+        each.leave()
+    monkeypatch.setattr(remote, "_remotes", {})
+    again = run_folder(RUN)
+    assert again == folder and not (folder / "late.json").exists()
+    assert {*stored(store)} == {"kept.json"}
+
+
+def test_samples_are_committed_there_and_compacted(
+    folder: Path, store: pafs.FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [judged(number, 0, "passed") for number in range(20)]
+    for row in rows:
+        with ShardWriter(folder / "cycle_1") as shards:
+            shards.add(row.sample, row.verdict)
+    names = {name for name in stored(store) if "commits/" in name}
+    assert len(names) == 20
+    compact(folder / "cycle_1")
+    names = {name for name in stored(store) if "commits/" in name}
+    assert len(names) == 1
+    other = elsewhere(monkeypatch, tmp_path)
+    assert committed_ids(other / "cycle_1") == {row.sample["sample_id"] for row in rows}
+    assert [row.sample for row in read_judged(other / "cycle_1")] == [row.sample for row in rows]
+
+
+def adapter(folder: Path) -> Path:
+    made = folder / "made.tmp"
+    made.mkdir()
+    for name in ("adapter_model.safetensors", "adapter_config.json", INFO_FILE):
+        (made / name).write_text(name)
+    return made
+
+
+def test_an_adapter_is_there_whole_or_not_at_all(
+    folder: Path, store: pafs.FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("adapter_config.json", "adapter_model.safetensors", INFO_FILE)
+    pushed: list[str] = []
+    push = Remote.push
+
+    def breaks(self: Remote, path: Path) -> None:
+        if len(pushed) == 2:
+            raise InfraError("gone")
+        pushed.append(path.name)
+        push(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Remote, "push", breaks)
+        with pytest.raises(InfraError, match="gone"):
+            move_durably(adapter(folder), folder / "cycle_1_final")
+    assert f"cycle_1_final/{PARTIAL}" in stored(store) and len(stored(store)) == 3
+    other = elsewhere(monkeypatch, tmp_path)
+    assert not (other / "cycle_1_final").exists() and stored(store) == {}
+    move_durably(adapter(other), other / "cycle_1_final")
+    assert {*stored(store)} == {f"cycle_1_final/{name}" for name in names}
+    third = elsewhere(monkeypatch, tmp_path)
+    assert (third / "cycle_1_final" / INFO_FILE).read_text() == INFO_FILE
+
+
+def test_a_run_is_set_aside_and_another_begins(
+    folder: Path, store: pafs.FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        open_run(folder, {"seed": number}, fresh=True)
+        write_atomic(folder / "cycle_1/x.json", str(number))
+    assert stored(store, f"{BUCKET}/run.old-1")["cycle_1/x.json"] == b"1"
+    assert stored(store)["cycle_1/x.json"] == b"2"
+    assert set_aside(folder) == f"{RUN}.old-2"
+    assert not stored(store)
+    inner = run_folder(RUN) / "cycle_2_final"
+    move_durably(adapter(folder), inner)
+    aside = set_aside(inner)
+    assert Path(aside).name == "cycle_2_final.old-1"
+    assert {name.split("/")[0] for name in stored(store)} == {"cycle_2_final.old-1"}
+
+
+def test_a_move_aside_that_stopped_leaves_nothing_that_counts(
+    folder: Path, store: pafs.FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        write_atomic(folder / f"{name}.json", name)
+    deleted: list[str] = []
+
+    class Stopped(BaseException):
+        pass
+
+    def stops(self: Any, names: Any) -> None:
+        deleted.extend(names)
+        raise Stopped
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Remote, "_delete", stops)
+        set_aside(folder)
+    assert len(deleted) == 4
+    assert {*stored(store)} == {"a.json", "b.json", "c.json", PARTIAL}
+    other = elsewhere(monkeypatch, tmp_path)
+    assert not [path for path in other.rglob("*") if path.suffix == ".json" and path.name in "abc"]
+    assert stored(store) == {} and len(stored(store, f"{BUCKET}/run.old-1")) == 3
+
+
+def hold(address: str, cache: str, seconds: float) -> None:
+    os.environ.update({**environment(address), "HALOFORGE_CACHE": cache})
+    run_folder(RUN)
+    time.sleep(seconds)
+    os._exit(0)  # as a kill ends it: with its lease there
+
+
+def held(server: str, tmp_path: Path, seconds: float) -> Any:
+    spawn = multiprocessing.get_context("spawn")
+    child = spawn.Process(target=hold, args=(server, str(tmp_path / "theirs"), seconds))
+    child.start()
+    return child
+
+
+def test_two_drivers_are_not_let_in_at_once(
+    server: str, store: pafs.FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = held(server, tmp_path, 60)
+    place = f"{BUCKET}/run/.lease"
+    try:
+        while store.get_file_info(place).type == pafs.FileType.NotFound:
+            assert child.is_alive()
+            time.sleep(0.1)
+        monkeypatch.setattr(remote, "_RENEW_S", 8.0)
+        with pytest.raises(InputError, match=rf"another driver is at work here \(pid {child.pid} "):
+            run_folder(RUN)
+    finally:
+        child.kill()
+        child.join()
+    began = time.monotonic()
+    assert run_folder(RUN).is_dir(), "of a process that was killed here the lease is taken over"
+    assert time.monotonic() - began < 8
+
+
+def test_a_lease_of_another_machine_is_taken_when_it_is_not_renewed(
+    store: pafs.FileSystem, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with store.open_output_stream(f"{BUCKET}/run/.lease") as stream:
+        stream.write(json.dumps({"id": "x", "host": "elsewhere", "pid": 1, "beat": 1}).encode())
+    monkeypatch.setattr(remote, "_RENEW_S", 0.05)
+    assert run_folder(RUN).is_dir()
+    assert "waiting to see if it still does" in capsys.readouterr().err
+
+
+def test_who_was_taken_over_writes_nothing_more(
+    store: pafs.FileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_RENEW_S", 0.05)
+    folder = run_folder(RUN)
+    write_atomic(folder / "a.json", "1")
+    [mine] = remote._remotes.values()
+    for _ in range(100):  # it may be renewing its own at that moment; whoever takes it looks again
+        mine._write(".lease", json.dumps({"id": "other"}).encode())
+        time.sleep(0.2)
+        if mine._lost:
+            break
+    with pytest.raises(InfraError, match="another driver has taken this run over"):
+        write_atomic(folder / "a.json", "2")
+    assert stored(store)["a.json"] == b"1"
+
+
+def test_a_store_that_is_gone_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    [there] = remote._remotes.values()
+    there._root = "no-such-bucket/run"
+    with pytest.raises(InfraError, match=rf"^{RUN}: cannot be written \(") as told:
+        write_atomic(folder / "a.json", "1")
+    assert "\n" not in str(told.value)
+
+
+def test_a_folder_is_fetched_once(folder: Path, tmp_path: Path) -> None:
+    move_durably(adapter(folder), folder / "cycle_1_final")
+    address = address_of(folder / "cycle_1_final")
+    assert address == f"{RUN}/cycle_1_final"
+    for _ in range(2):
+        got = fetch(address, tmp_path / "node" / "abc")
+        assert (got / INFO_FILE).read_text() == INFO_FILE
+    assert [path.name for path in (tmp_path / "node").iterdir()] == ["abc"]
