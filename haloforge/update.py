@@ -10,6 +10,7 @@ from haloforge.data.sft import View
 from haloforge.errors import InputError
 from haloforge.model.adapter import AdapterInfo, finish_training, installed_versions
 from haloforge.model.card import model_card
+from haloforge.model.places import places_of
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.schema import Message
 from haloforge.session import Session
@@ -63,6 +64,7 @@ def update_policy(
             place.gpus_per_trainer,
             View(validation, lambda index: {"messages": list(validation[index])}),
             place.steering,
+            places_of(policy),
         )
     training = {
         "rows": len(rows),

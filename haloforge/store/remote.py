@@ -13,7 +13,6 @@ taken over at once; of one elsewhere, when it was seen not to be renewed.
 import atexit
 import json
 import os
-import shutil
 import socket
 import threading
 import time
@@ -28,7 +27,7 @@ import pyarrow.fs as pafs
 from haloforge.errors import HaloforgeError, InfraError, InputError
 from haloforge.report.progress import Report
 from haloforge.schema import digest
-from haloforge.store.cache import cache_folder
+from haloforge.store.cache import cache_folder, making
 from haloforge.store.storage import apart, filesystem, reaching
 
 PARTIAL = ".partial"
@@ -340,23 +339,35 @@ def _is_in(name: str, folder: str) -> bool:
     return not folder or name.startswith(f"{folder}/")
 
 
+def fetched(address: str) -> Path:
+    """The folder at `address` as it is now, in this machine's cache. Raises InputError where
+    nothing is there, or only a part."""
+    store, root = filesystem(address)
+    with reaching(address):
+        found = store.get_file_info(pafs.FileSelector(root, recursive=True))
+    files = [each for each in found if each.type == pafs.FileType.File]
+    if not files:
+        raise InputError(f"{address}: holds no file")
+    if any(each.base_name == PARTIAL for each in files):
+        raise InputError(
+            f"{address}: not whole, its writing was stopped; the run that does goes on"
+        )
+    now = sorted((each.path, each.size, each.mtime_ns) for each in files)
+    return fetch(address, cache_folder() / "models" / digest(address, now))
+
+
 def fetch(address: str, folder: Path) -> Path:
     """`folder`, to which the one at `address` was copied; it appears whole, once."""
-    if folder.is_dir():
-        return folder
     store, root = filesystem(address)
-    partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
-    partial.mkdir(parents=True)
-    try:
-        with reaching(address):
-            pafs.copy_files(
-                root,
-                str(partial),
-                source_filesystem=store,
-                destination_filesystem=pafs.LocalFileSystem(),
-            )
-        with suppress(OSError):  # another process on this node was faster
+    with making(folder) as partial:
+        if not folder.is_dir():
+            partial.mkdir()
+            with reaching(address):
+                pafs.copy_files(
+                    root,
+                    str(partial),
+                    source_filesystem=store,
+                    destination_filesystem=pafs.LocalFileSystem(),
+                )
             partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder

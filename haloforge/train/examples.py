@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 
 from haloforge.data.chat import encode_example
 from haloforge.errors import InfraError, InputError
+from haloforge.model.places import HERE, Places
 
 _CHUNK_ROWS = 1000  # of text in one block, and so in one task
 _ENCODED = pa.schema(
@@ -76,6 +77,7 @@ def encode_rows(
     max_length: int,
     cpus_per_task: float = 1,
     purpose: str = "train",
+    places: Places = HERE,
 ) -> tuple[Examples, int]:
     """The rows' examples, and how many rows were dropped as no answer token fits `max_length`.
 
@@ -91,7 +93,7 @@ def encode_rows(
         raise InputError(f"nothing to {purpose} on: there are no rows")
     encoded = ray.data.from_arrow_refs(chunks).map_batches(
         encode_chunk,
-        fn_kwargs={"base_path": base_path, "max_length": max_length},
+        fn_kwargs={"base_path": base_path, "max_length": max_length, "places": places},
         batch_format="pyarrow",
         batch_size=None,
         num_cpus=cpus_per_task,
@@ -119,9 +121,11 @@ def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[pa.Table]:
         yield pa.table({"number": numbers, "row": texts})
 
 
-def encode_chunk(chunk: pa.Table, base_path: Path, max_length: int) -> pa.Table:
+def encode_chunk(
+    chunk: pa.Table, base_path: Path, max_length: int, places: Places = HERE
+) -> pa.Table:
     """A table of `_ENCODED`: the rows that have an answer left, and those with a `fault`."""
-    tokenizer = _tokenizer(base_path)
+    tokenizer = _tokenizer(places.here(base_path))
     found: list[dict[str, Any]] = []
     for number, text in zip(*(chunk[name].to_pylist() for name in ("number", "row")), strict=True):
         row = json.loads(text)

@@ -18,6 +18,7 @@ import torch
 import torch.distributed
 
 from haloforge.errors import HaloforgeError, InfraError, InputError, ResourceError
+from haloforge.model.places import Places
 from haloforge.train.checkpoint import Checkpoint, Checkpoints, Position
 from haloforge.train.examples import Examples
 from haloforge.train.loss import rows_stay_apart, token_loss_sum
@@ -30,7 +31,7 @@ _VALIDATION_ROWS = 64  # packed together, on each worker
 
 @dataclass(frozen=True)
 class TrainJob:
-    """All that a worker is told; paths are valid on the worker's node.
+    """All that a worker is told; paths are the driver's, and `places` finds them on its own node.
 
     `run` is the digest of what decides the weights, by which a run knows its own checkpoints in the
     place `checkpoints`. `examples` and `validation` are object refs to Examples, the
@@ -43,6 +44,7 @@ class TrainJob:
     validation: Any
     base_path: Path
     adapter_path: Path | None
+    places: Places
     settings: TrainSettings
     deepspeed: dict[str, Any]
     threads: int
@@ -87,7 +89,9 @@ class _Worker:
         self._plan = StepPlan(
             self._examples.lengths(), settings.batch_size, settings.epochs, settings.seed
         )
-        self._engine = start_engine(job.base_path, job.adapter_path, settings, job.deepspeed)
+        adapter = job.adapter_path and job.places.here(job.adapter_path)
+        base = job.places.here(job.base_path)
+        self._engine = start_engine(base, adapter, settings, job.deepspeed)
         apart = rows_stay_apart(self._engine)
         self._packed = self._summed(float(apart))[0] == num_workers
         self._checkpoints = Checkpoints(job.checkpoints, job.run, settings.save_total_limit)

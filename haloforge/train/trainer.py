@@ -31,6 +31,7 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from haloforge.data.chat import ensure_template
 from haloforge.errors import HaloforgeError, InfraError, ResourceError
 from haloforge.model.bases import files_digest
+from haloforge.model.places import HERE, Places
 from haloforge.model.precision import cpu_has_bf16
 from haloforge.schema import digest
 from haloforge.store.remote import checkpoints_of
@@ -100,6 +101,7 @@ def train(
     gpus_per_worker: float = 1,
     validation: Sequence[dict[str, Any]] = (),
     steering: Mapping[str, float] | None = None,
+    places: Places = HERE,
 ) -> TrainResult:
     """Train on `rows` and write an adapter (without `settings.use_lora` the model) to
     `output / "trained"`, whole or not at all.
@@ -108,8 +110,9 @@ def train(
     for what is trained on); `validation` are more of them, held out. `adapter_path` is continued
     where given.
 
-    The caller has initialised Ray; `base_path` must exist on every node. `cpus_per_worker` and,
-    where there are GPUs, `gpus_per_worker` are what Ray books, and `steering` of custom resources;
+    The caller has initialised Ray; `base_path` and `adapter_path` are this machine's, and `places`
+    says where nodes that have no such path have them from. `cpus_per_worker` and, where there are
+    GPUs, `gpus_per_worker` are what Ray books, and `steering` of custom resources;
     `threads_per_worker` is what a worker computes with. `settings.workers` None is one worker per
     GPU of the cluster, or one on CPU.
 
@@ -131,9 +134,11 @@ def train(
     began = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
     # Before they train, workers' CPUs are free to encode.
-    shape = base_path.resolve(), settings.max_length, min(1, cpus_per_worker)
-    examples, dropped = encode_rows(rows, *shape)
-    held_out = encode_rows(validation, *shape, "validate")[0] if validation else None
+    shape = base_path, settings.max_length, min(1, cpus_per_worker)
+    examples, dropped = encode_rows(rows, *shape, places=places)
+    held_out = None
+    if validation:
+        held_out, _ = encode_rows(validation, *shape, "validate", places)
     plan = StepPlan(examples.lengths(), settings.batch_size, settings.epochs, settings.seed)
     warmup_steps(plan.num_steps, settings)  # may be refused, so before workers start
     scaling = _scaling(settings, cpus_per_worker, gpus_per_worker, steering)
@@ -157,8 +162,9 @@ def train(
         run=run,
         examples=ray.put(examples),
         validation=ray.put(held_out) if held_out else None,
-        base_path=base_path.resolve(),
-        adapter_path=adapter_path.resolve() if adapter_path else None,
+        base_path=base_path.absolute(),
+        adapter_path=adapter_path.absolute() if adapter_path else None,
+        places=places,
         settings=settings,
         deepspeed=own_config,
         threads=threads_per_worker,

@@ -267,4 +267,4 @@ def test_a_folder_is_fetched_once(folder: Path, tmp_path: Path) -> None:
     for _ in range(2):
         got = fetch(address, tmp_path / "node" / "abc")
         assert (got / INFO_FILE).read_text() == INFO_FILE
-    assert [path.name for path in (tmp_path / "node").iterdir()] == ["abc"]
+    assert {path.name for path in (tmp_path / "node").iterdir()} == {"abc", "abc.lock"}
