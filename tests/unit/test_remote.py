@@ -30,16 +30,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def store(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pafs.FileSystem:
+def store(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[pafs.FileSystem]:
     """The bucket, empty, and a machine that has no copy of anything."""
     for name, value in environment(server).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HALOFORGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(remote, "_SETTLE_S", 0.0)
-    monkeypatch.setattr(remote, "_remotes", {})
+    mine: dict[Path, Remote] = {}
+    monkeypatch.setattr(remote, "_remotes", mine)
     system, _ = pafs.FileSystem.from_uri(f"s3://{BUCKET}")
     system.delete_dir_contents(BUCKET, missing_dir_ok=True)
-    return system
+    yield system
+    for each in mine.values():
+        each.leave()
 
 
 @pytest.fixture
