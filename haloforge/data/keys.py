@@ -4,12 +4,13 @@ Eight bytes a row are kept where a text would take a thousand: of n different te
 same digest with a chance of n^2 / 2^65, which for a million rows is one in thirty million.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from haloforge.schema import Problem, digest
+from haloforge.schema import Message, Problem, digest
 
 Digests = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
@@ -24,11 +25,12 @@ def digest64(*parts: Any) -> int:
 def prompt_digest(problem: Problem) -> int:
     """The digest of what a problem asks, as `data split` takes it: put by two system prompts, or
     with other white space around, it is one."""
-    if problem.prefix:
-        return digest64(problem.prefix.strip())
-    return digest64(
-        *(turn["content"].strip() for turn in problem.turns() if turn["role"] != "system")
-    )
+    return digest64(problem.prefix.strip()) if problem.prefix else turns_digest(problem.turns())
+
+
+def turns_digest(turns: Sequence[Message]) -> int:
+    """The same of the turns that ask."""
+    return digest64(*(turn["content"].strip() for turn in turns if turn["role"] != "system"))
 
 
 def mixed(values: Digests) -> Digests:
@@ -66,11 +68,11 @@ def components(*keys: Digests) -> NDArray[np.int64]:
             return root
 
 
-def names_of(component: NDArray[np.int64], prompts: Digests) -> Digests:
+def names_of(component: NDArray[np.int64], keys: Digests) -> Digests:
     """A name for the component of each row that does not depend on the order of rows: the least of
-    its prompts. No two components have a prompt in common."""
+    its `keys`, of which no two components have one in common."""
     least = np.full(int(component.max(initial=-1)) + 1, np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(least, component, prompts)
+    np.minimum.at(least, component, keys)
     return least[component]
 
 
@@ -78,10 +80,11 @@ def held_out(prompts: Digests, groups: Digests, fraction: float, seed: int) -> M
     """About `fraction` of the problems, drawn by `seed` with all their variants and all their rows;
     of two and more one at least, and not all.
 
-    Whether one is drawn depends on it and the seed alone, not on the order of rows nor on what
-    other problems there are: so what is held out of a part of a set is held out of all of it.
+    Whether one is drawn depends on its group and the seed alone, not on the order of rows nor on
+    what others there are: so what is held out of a part of a set is held out of all of it, but
+    where a prompt joins groups, or all are so few that one must be added.
     """
-    names = names_of(components(prompts, groups), prompts)
+    names = names_of(components(prompts, groups), groups)
     drawn = ranks(names, seed)
     mask = drawn < np.uint64(fraction * 2**64)
     if len(drawn) and mask.all():

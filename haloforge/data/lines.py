@@ -11,7 +11,7 @@ from jinja2.exceptions import TemplateError
 from haloforge.data.adapters import Adapted, LeftOut
 from haloforge.data.adapters.own import adapt_own, asked
 from haloforge.data.jsonl import json_object
-from haloforge.data.keys import digest64, prompt_digest
+from haloforge.data.keys import digest64, prompt_digest, turns_digest
 from haloforge.data.problems import parse_problem
 from haloforge.data.rows import Row
 from haloforge.data.sft import to_chatml
@@ -22,6 +22,10 @@ from haloforge.schema import Message, Problem
 Purpose = Literal["sft", "problems"]
 # What a row of SFT says in its turns, or in its answer.
 _IN_TURNS = {"prompt", "messages", "prefix", "system", "stop", "answer_start", "reference"}
+_TESTS = {"judge", "tests", "test_code", "entry_point", "checker", "comparison", "float_tolerance"}
+MOST_BESIDE = 2**16
+"""Characters of a problem whose tests a row of SFT carries: sets have tests of megabytes, and many
+answers to a problem."""
 
 LINES = pa.schema(
     [
@@ -107,7 +111,8 @@ def _lines(
         text = _text(found.conversation, writing.template)
         if isinstance(text, LeftOut):
             return text
-        beside = {name: value for name, value in traced.items() if name not in _IN_TURNS}
+        left = _IN_TURNS if len(problem) <= MOST_BESIDE else _IN_TURNS | _TESTS
+        beside = {name: value for name, value in traced.items() if name not in left}
         learnt = {"text": text, "messages": found.conversation, **beside}
         line, other = json.dumps(learnt, ensure_ascii=False), problem
     try:
@@ -117,10 +122,11 @@ def _lines(
     checked = Problem.model_construct(**traced)
     if not any(turn["content"].strip() for turn in checked.turns()) and not checked.prefix:
         raise InputError(f"{place}: field 'prompt': is empty")
+    asked = found.conversation[:-1] if other is not None else None
     return {
         "row": line,
         "problem": other,
-        "prompt": prompt_digest(checked),
+        "prompt": prompt_digest(checked) if asked is None else turns_digest(asked),
         "group": digest64(traced["group"]),
         "name": digest64(traced["problem_id"]),
     }

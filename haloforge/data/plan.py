@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,14 @@ from typing import Any
 from haloforge.data.catalogue import Entry, entries
 from haloforge.data.lines import Purpose
 from haloforge.data.problems import DEFAULT_LANGUAGE, LANGUAGES, is_answered
-from haloforge.data.sidecar import read_sidecar
+from haloforge.data.sidecar import Sidecar, read_sidecar
 from haloforge.data.sources import Source
 from haloforge.data.streams import read_file
 from haloforge.errors import InputError
 from haloforge.store.storage import HUB
 
 TEST_FILE = "test.jsonl"
-_DRAWN = ("seed", "for", "test_fraction", "language", "files", "allow_test_data")
+_DRAWN = ("seed", "test_fraction", "language", "files", "allow_test_data")
 """What decides which rows are held out."""
 
 
@@ -123,20 +124,33 @@ def _check_replaced(planned: Plan) -> None:
         raise InputError(f"{path}: is there, and not held out of this set; choose another folder")
     if own_tests:  # whatever is drawn, held out are these
         return
-    told = planned.choices(own_tests=False)
+    now = {**planned.choices(own_tests=False), "seed": planned.seed}
     for beside in sorted(path.parent.glob("*.meta.json")):
         name = beside.name.removesuffix(".meta.json")
-        other = read_sidecar(path.with_name(name)) if path.with_name(name).is_file() else None
-        if name in (path.name, planned.output.name) or other is None:
+        if name in (path.name, planned.output.name) or not path.with_name(name).exists():
             continue
-        before = {**other.filters, "seed": other.seed}
-        now = {**told, "seed": planned.seed}
-        changed = [key for key in _DRAWN if before.get(key) != now.get(key)]
-        if before.get("part") == "train" and changed:
-            raise InputError(
-                f"{path}: is what {name} was kept apart from, by another choice of "
-                f"{', '.join(changed)}; choose another folder"
-            )
+        for before in _trained(beside, source):
+            changed = [key for key in _DRAWN if before.get(key) != now.get(key)]
+            if changed:
+                raise InputError(
+                    f"{path}: is what {name} was kept apart from, by another choice of "
+                    f"{', '.join(changed)}; choose another folder"
+                )
+
+
+def _trained(beside: Path, source: Source) -> Iterator[dict[str, Any]]:
+    """The choices by which the training part of `source` was drawn that a file is, or is made of,
+    by what stands beside it: none where that is nothing of ours."""
+    try:
+        left = [Sidecar.model_validate_json(beside.read_text())]
+    except (OSError, ValueError):
+        return
+    while left:
+        each = left.pop()
+        left += each.parents
+        of = _apart_from_commit(each.origin) == _apart_from_commit(source.origin)
+        if of and each.filters.get("part") == "train" and "for" in each.filters:
+            yield {**each.filters, "seed": each.seed}
 
 
 def _apart_from_commit(origin: str) -> str:

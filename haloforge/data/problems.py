@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from haloforge.data.chat import parse_chatml
 from haloforge.data.jsonl import first_fault, read_jsonl
+from haloforge.data.showing import with_names_shown
 from haloforge.errors import InputError
 from haloforge.schema import Problem, digest
 
@@ -247,7 +248,10 @@ def _from_text(row: dict[str, Any], place: str) -> dict[str, Any]:
     if is_answered(messages):
         messages = messages[:-1]
     rest = {key: value for key, value in row.items() if key in Problem.model_fields}
-    return {**rest, "messages": messages}
+    try:
+        return with_names_shown({**rest, "messages": messages})
+    except ValueError as error:
+        raise InputError(f"{place}: field 'test_code': {error}") from None
 
 
 def _distinct(problems: list[Problem], source: str) -> list[Problem]:

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jinja2.exceptions import TemplateError
 
-from haloforge.data.adapters.showing import asserts_of
 from haloforge.data.asked import parse_row, turns_of
 from haloforge.data.chat import ensure_template
 from haloforge.data.keys import digest64
 from haloforge.data.problems import is_answered
+from haloforge.data.showing import asserts_of
 from haloforge.data.streams import drain, list_files, read_rows, with_progress
 from haloforge.errors import InputError
 from haloforge.model.bases import Base

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from haloforge.data.asked import parse_row, turns_of
-from haloforge.data.keys import Digests, components, digest64, names_of, ranks
+from haloforge.data.keys import Digests, components, digest64, names_of, ranks, turns_digest
 from haloforge.data.problems import is_answered
 from haloforge.data.sidecar import lineage, write_sidecar, wrote
 from haloforge.data.streams import drain, list_files, read_rows, with_progress
@@ -140,8 +140,7 @@ def row_keys(row: dict[str, Any], place: str) -> dict[str, Any]:
     put by two of them is one. Raises InputError for a row that asks nothing."""
     turns = turns_of(row, place)
     asked = turns[:-1] if is_answered(turns) else turns
-    # As `prompt_digest` has it: to make a Problem of each row for it takes as long as all else.
-    prompt = digest64(*(turn["content"].strip() for turn in asked if turn["role"] != "system"))
+    prompt = turns_digest(asked)
     names = {name: _label(row, name, place) for name in ("problem_id", "group", "difficulty")}
     return {
         "prompt": prompt,

@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import ray
-from ray.data import DataContext, Dataset
+from ray.data import DataContext, Dataset, TaskPoolStrategy
 
 from haloforge.errors import InfraError, InputError, ResourceError
 from haloforge.report.progress import Report
@@ -33,6 +33,8 @@ READ_CPUS = 0.1
 into one task; with another number of CPUs a stage has tasks of its own, of one file too."""
 CPUS_PER_READER = 8
 """Reading is so much faster than what is done with the rows, and more."""
+_FAR = 4
+"""Files of a store or a hub that are read at once, at least: these wait for it."""
 _BATCH = 1000
 _SLICE = 50
 """Rows of a table that are made Python's at a time: one row may hold megabytes of tests."""
@@ -75,9 +77,10 @@ def read_rows(files: Sequence[str]) -> Dataset:
     names = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files))
     # Without a bound Ray Data sets aside for reading as many CPUs as for the stage that reads it.
     most = max(1, int(ray.cluster_resources().get("CPU", 0) / CPUS_PER_READER))
-    return names.map_batches(
-        _read_files, batch_size=1, num_cpus=READ_CPUS, concurrency=min(len(files), most)
-    )
+    if any("://" in file for file in files):
+        most = max(most, _FAR)
+    readers = TaskPoolStrategy(size=min(len(files), most))
+    return names.map_batches(_read_files, batch_size=1, num_cpus=READ_CPUS, compute=readers)
 
 
 def drain(rows: Dataset) -> Iterator[pa.Table]:

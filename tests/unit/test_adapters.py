@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from haloforge.data.adapters import Adapted, LeftOut
-from haloforge.data.adapters.showing import with_names_shown
 from haloforge.data.sft import conversation
+from haloforge.data.showing import with_names_shown
 from haloforge.errors import InputError
 from haloforge.schema import Problem
 from tests.unit import set_rows as rows
@@ -273,9 +273,16 @@ def test_instructions_are_taken_by_their_score() -> None:
 def test_a_prompt_is_given_what_it_hides() -> None:
     tests = "def test_it():\n    assert g(f(1)) == 2"
     shown = "\n\nYour code should pass these tests:\n\nassert g(f(1)) == 2"
-    for prompt in ("Write f and g.", "Write `f`.", "Call f(g)."):
+    hiding = ("Write f and g.", "Write `f`.", "Take `a`, f it, g it, return `b`.", "f: g")
+    for prompt in (*hiding, "f or g", "Print 'f' or 'g'."):
         assert asked_with(prompt, tests) == prompt + shown
-    for prompt in ("Write `f` and g(x).", "def f and class g", "Pass this:\nassert f + g == 2"):
+    showing = ("Write `f` and g(x).", "def f and class g", "Pass this:\nassert f + g == 2")
+    for prompt in (
+        *showing,
+        "from solution import f, g",
+        ">>> map(f, g)",
+        "An f function, a g class",
+    ):
         assert asked_with(prompt, tests) == prompt
     checked = "def check(candidate):\n    assert candidate(1) == 2"
     told = asked_with("Double.", checked, entry_point="h")
@@ -296,6 +303,11 @@ def test_a_test_file_s_imports_are_shown() -> None:
     ):
         told = asked_with("Return 1.", tests, judge="pytest")
         assert "secret()" in told
+    module = (
+        "import main\n\ndef test_it():\n    assert main.__doc__ and main.sys.stdin and main.add"
+    )
+    assert asked_with("x", module, judge="pytest").endswith("must define `add`.")
+    assert asked_with("Write `add`.", module, judge="pytest") == "Write `add`."
     own = "import pytest\nfrom solution import secret\n\ndef helper(): ..."
     assert asked_with("Write `secret`.", own, judge="pytest") == "Write `secret`."
 

@@ -160,6 +160,11 @@ def test_what_is_held_out_of_a_part_is_held_out_of_the_whole() -> None:
     for start in (0, 300):
         part = prompts[start : start + 1700]
         assert {*part[held_out(part, part, 0.1, seed=0)].tolist()} == whole & {*part.tolist()}
+    variants = prompts.reshape(-1, 2)
+    groups = np.repeat(variants[:, 0], 2)
+    of_all = {*groups[held_out(prompts, groups, 0.1, seed=0)].tolist()}
+    of_half = groups[1::2][held_out(prompts[1::2], groups[1::2], 0.1, seed=0)]
+    assert {*of_half.tolist()} == of_all
 
 
 def test_of_few_problems_one_is_held_out() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from haloforge.data.lines import Purpose, Writing
 from haloforge.data.plan import plan
-from haloforge.data.problems import parse_problem, starter_problems
+from haloforge.data.problems import parse_problem, read_problems, starter_problems
 from haloforge.data.prompts import asked_row
-from haloforge.data.sidecar import write_sidecar
+from haloforge.data.sidecar import read_sidecar, write_sidecar
 from haloforge.data.sources import Source
 from haloforge.errors import InputError
 from tests.unit.test_prepare import OWN, TURNS, of_entry, starter, written
@@ -86,17 +86,41 @@ def test_an_answer_is_fenced_in_the_language_of_its_row_or_of_the_file() -> None
     fenced = "```python\nprint(1)\n```"
     found = row_of(row, language="python")
     assert found["messages"][1]["content"] == fenced and found["language"] == "python"
-    assert row_of({**row, "language": "python"})["messages"][1]["content"] == fenced
-    there = {**row, "language": "go"}
-    assert "```go" in row_of(there, language="python")["messages"][1]["content"]
+    told = row_of({**row, "language": "python"})
+    assert told["messages"][1]["content"] == "print(1)" and told["language"] == "python"
+    prose = row_of({"prompt": "Capital of France?", "answer": "Paris.", "language": "en"})
+    assert prose["messages"][1]["content"] == "Paris." and "language" not in prose
 
 
 def test_an_instruction_keeps_what_its_row_says_of_it() -> None:
     said = {"problem_id": "p", "group": "g", "license": "MIT", "difficulty": "hard"}
-    row = {"prompt": "Print 1.", "answer": "int x;", "source": "mine", "tags": ["a"], **said}
-    found = row_of(row)
-    assert {name: found[name] for name in said} == said
-    assert found["tags"] == ["a"] and found["source"] == "rows.jsonl, line 1 (of mine)"
+    row = {"prompt": "Print 1.", "answer": "int x;", "source": "mine", **said}
+    for tags in (["dp", "greedy"], '["dp", "greedy"]', "dp, greedy"):
+        found = row_of({**row, "tags": tags})
+        assert {name: found[name] for name in said} == said
+        assert found["tags"] == ["dp", "greedy"]
+        assert found["source"] == "rows.jsonl, line 1 (of mine)"
+    numbered = row_of({**row, "difficulty": 3, "problem_id": 7})
+    assert (numbered["difficulty"], numbered["problem_id"]) == ("3", "7")
+
+
+def test_tests_of_megabytes_are_left_to_the_files_of_problems() -> None:
+    large = {"messages": TURNS, "tests": [{"stdin": "1" * 70_000, "stdout": ""}], "tags": ["a"]}
+    row = row_of(large)
+    assert not row.keys() & {"tests", "judge"} and row["tags"] == ["a"]
+    assert row_of(large, "problems")["tests"] == large["tests"]
+
+
+def test_one_question_is_one_whatever_its_tests() -> None:
+    rows = [{"messages": TURNS, "test_code": f"assert f{n}() == 1"} for n in range(2)]
+    assert len({found["prompt"] for found in written(Writing(OWN, "sft"), *rows)}) == 1
+
+
+def test_a_hidden_name_is_shown_where_a_row_of_sft_is_a_problem(tmp_path: Path) -> None:
+    row = row_of({"messages": TURNS, "test_code": "assert secret() == 1"})
+    (tmp_path / "sft.jsonl").write_text(json.dumps(row) + "\n")
+    [problem] = read_problems(str(tmp_path / "sft.jsonl"))
+    assert problem.turns()[-1]["content"].endswith("\n\nassert secret() == 1")
 
 
 def test_half_a_surrogate_pair_is_told_of_any_field() -> None:
@@ -117,9 +141,18 @@ def test_a_held_out_file_stays_while_another_is_apart_from_it(tmp_path: Path) ->
     others: tuple[tuple[str, dict[str, Any]], ...] = (
         ("seed", {"seed": 1}),
         ("test_fraction", {"test_fraction": 0.5}),
-        ("for", {"purpose": "problems"}),
+        ("language", {"language": "python"}),
     )
     for changed, choices in others:
         with pytest.raises(InputError, match=rf"a\.jsonl was kept apart from.* of {changed};"):
             plan(source, tmp_path / "b.jsonl", **{"purpose": "sft", **choices})
     assert plan(source, tmp_path / "b.jsonl", "sft", seed=1, keep_all=True)
+    assert plan(source, tmp_path / "b.jsonl", "problems")
+    (tmp_path / "model.bin").write_text("another's")
+    (tmp_path / "model.bin.meta.json").write_text('{"a": 1}')
+    made_of = told("a.jsonl", {"similar": 0.8})
+    parent = read_sidecar(tmp_path / "a.jsonl")
+    (tmp_path / "good.jsonl").write_text("{}\n")
+    write_sidecar(tmp_path / "good.jsonl", **{**made_of, "parents": [parent]})
+    with pytest.raises(InputError, match=r"good\.jsonl was kept apart from"):
+        plan(source, tmp_path / "a.jsonl", "sft", seed=1)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from haloforge import errors
-from haloforge.data.adapters.showing import asserts_of, names_called
 from haloforge.data.problems import parse_problem
+from haloforge.data.showing import asserts_of, names_called
 from haloforge.data.validate import references
 from haloforge.data.validate.found import Found
 from haloforge.data.validate.references import _fault, _first, _samples, variant_in

@@ -23,7 +23,7 @@ class Adapted:
     """What a row gives: the fields of a `Problem`, and a conversation that ends with an answer.
 
     `split` is the part of its set that a row says it is of, where it says so. `names` are the
-    `problem_id` and `group` that a row without tests is of.
+    fields of its problem that a row without tests has, as `problem_id`, `group` and `license`.
     """
 
     problem: dict[str, Any] | LeftOut

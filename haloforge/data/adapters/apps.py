@@ -23,8 +23,8 @@ from haloforge.data.adapters.adapter import (
 )
 from haloforge.data.adapters.contest import distinct, stdio
 from haloforge.data.adapters.fields import cases, number, text, unpacked, wrong
-from haloforge.data.adapters.showing import hidden_names
 from haloforge.data.rows import Row
+from haloforge.data.showing import hidden_names
 from haloforge.schema import digest
 
 FIELDS = "question solutions input_output difficulty url starter_code"

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from haloforge.data.adapters.adapter import Adapted, Adapter, LeftOut, Options, shape
 from haloforge.data.adapters.fields import text
-from haloforge.data.adapters.showing import hidden_names
 from haloforge.data.jsonl import first_fault
 from haloforge.data.rows import Row
+from haloforge.data.showing import hidden_names
 from haloforge.data.suites.livecodebench import livecodebench
 from haloforge.data.suites.style import INSTRUCT
 from haloforge.errors import InputError

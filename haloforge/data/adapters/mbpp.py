@@ -23,8 +23,8 @@ from haloforge.data.adapters.adapter import (
 )
 from haloforge.data.adapters.fields import text, texts, wrong
 from haloforge.data.adapters.numpy_free import without_numpy
-from haloforge.data.adapters.showing import asserts_of, names_called, shown_asserts
 from haloforge.data.rows import Row
+from haloforge.data.showing import asserts_of, names_called, shown_asserts
 from haloforge.data.suites.evalplus import mbpp_plus
 from haloforge.data.suites.mbpp import TASK, TEST_IDS
 from haloforge.data.suites.style import INSTRUCT

@@ -16,23 +16,24 @@ from haloforge.data.adapters.adapter import (
     shape,
     turns,
 )
-from haloforge.data.adapters.fields import cases, number, text, unpacked, wrong
-from haloforge.data.adapters.showing import with_names_shown
+from haloforge.data.adapters.fields import cases, number, text, texts, unpacked, wrong
 from haloforge.data.problems import (
     DEFAULT_LANGUAGE,
+    LANGUAGES,
     in_language,
     is_answered,
     parse_problem,
 )
 from haloforge.data.rows import Row
 from haloforge.data.sft import conversation, reference_conversations
+from haloforge.data.showing import with_names_shown
 from haloforge.errors import InputError
 from haloforge.schema import Message, Problem
 
 INSTRUCTION = shape(
     "prompt answer", "system score problem_id group language source license difficulty tags"
 )
-_NAMED = ("problem_id", "group", "language", "license", "difficulty")
+_NAMED = ("problem_id", "group", "language", "source", "license", "difficulty")
 CHATS = (shape("messages"), shape("text"))
 OTHER_FIELDS = {*Problem.model_fields} - {"prompt", "messages", "prefix"}
 NO_TESTS = LeftOut("the set is for SFT: it has no tests")
@@ -54,16 +55,36 @@ def adapt_instruction(row: Row, options: InstructionOptions) -> Adapted:
     score = number(row, "score")
     if options.at_least is not None and (score is None or score < options.at_least):
         return Adapted(NO_TESTS, LeftOut(f"its score is below {options.at_least:g}"))
-    named = {name: told for name in _NAMED if (told := text(row, name).strip())}
-    if tags := unpacked(row, "tags"):
-        named["tags"] = tags
+    if options.language and "```" not in answer:
+        answer = fenced(answer, options.language)
+    named = _said_of(row)
     if options.language:
-        named.setdefault("language", options.language)
-    if "language" in named and "```" not in answer:
-        answer = fenced(answer, named["language"])
+        named["language"] = options.language
     system = text(row, "system")
     head = [{"role": "system", "content": system}] if system else []
     return Adapted(NO_TESTS, [*head, *turns(question, answer)], names=named)
+
+
+def _said_of(row: Row) -> dict[str, Any]:
+    """What a row says of its problem. A language that programs are not written in, such as English,
+    is none; numbers are names as well."""
+    said = {name: _label(row, name) for name in _NAMED}
+    named: dict[str, Any] = {name: value for name, value in said.items() if value}
+    if named.get("language") not in LANGUAGES:
+        named.pop("language", None)
+    tags = row.get("tags")
+    if isinstance(tags, str) and not tags.lstrip().startswith("["):
+        tags = [tag.strip() for tag in tags.split(",") if tag.strip()]
+    elif tags is not None:
+        tags = texts(row, "tags")
+    return {**named, **({"tags": tags} if tags else {})}
+
+
+def _label(row: Row, name: str) -> str:
+    value = row.get(name)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return text(row, name).strip()
 
 
 def adapt_chat(row: Row, options: Options) -> Adapted:

@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from haloforge.data.adapters import ADAPTERS, Adapted, LeftOut
 from haloforge.data.adapters.adapter import names_in
-from haloforge.data.adapters.showing import hidden_names, names_called
 from haloforge.data.jsonl import first_fault
 from haloforge.data.problems import parse_problem
 from haloforge.data.rows import Row
+from haloforge.data.showing import hidden_names, names_called
 from haloforge.errors import InputError
 from haloforge.schema import CODE_JUDGES
 
@@ -173,7 +173,7 @@ def _checked(fields: dict[str, Any], place: str, strict: bool) -> dict[str, Any]
     try:
         problem = parse_problem(fields, place)
         if problem.judge in CODE_JUDGES and problem.test_code:
-            asked = " ".join(turn["content"] for turn in problem.turns()) + (problem.prefix or "")
+            asked = "\n".join(turn["content"] for turn in problem.turns()) + (problem.prefix or "")
             names = names_called(problem.test_code, problem.entry_point, problem.judge)
             hidden = hidden_names(asked, names)
             if hidden:

@@ -9,12 +9,13 @@ from typing import Any
 from haloforge.schema import CODE_JUDGES, UNPARSED
 from haloforge.verify.function.tester import free_names
 
+_KIND = "class|function|method"
 _SHOWN = (
-    r"`[^`\n]*\b{name}\b[^`\n]*`"
-    r"|\b{name}[(\[]"
-    r"|'{name}'|\"{name}\""
-    r"|\b(?:def|fn|class|function|method|named|called)\s+{name}\b"
+    r"\b{name}[(\[]"
+    rf"|\b(?:def|fn|{_KIND}|named|called)\s+[`'\"]?{{name}}\b"
+    rf"|\b{{name}}[`'\"]?\s+(?:{_KIND})\b"
 )
+_CODE_SPAN = re.compile(r"`([^`\n]+)`")
 _WORD = re.compile("[A-Z]?[a-z]+")
 
 
@@ -23,7 +24,9 @@ def names_called(test_code: str, entry_point: str | None, judge: str = "function
     that an answer is. Raises ValueError where it does not parse."""
     try:
         if judge == "pytest":
-            return sorted(set(_imported(ast.parse(test_code), {*_ANSWER, entry_point or ""})))
+            found = set(_imported(ast.parse(test_code), {*_ANSWER, entry_point or ""}))
+            modules = sys.stdlib_module_names  # which an answer imports
+            return sorted(n for n in found if not n.startswith("__") and n not in modules)
         names = free_names(test_code, entry_point or "")
     except UNPARSED as error:
         raise ValueError(f"its tests do not parse: {error}") from None
@@ -59,18 +62,27 @@ def _shows(prompt: str, name: str) -> bool:
         return False
     if not _WORD.fullmatch(name) or re.search(_SHOWN.replace("{name}", name), prompt):
         return True
+    spans = _CODE_SPAN.findall(prompt)
+    if any(re.search(rf"\b{name}\b", span) for span in spans):
+        return True
     return any(name in _names_in(code) for code in (*prompt.split("\n\n"), *prompt.splitlines()))
 
 
 def _names_in(code: str) -> set[str]:
-    """The names in a piece of Python; none where it is something else, such as a word alone."""
+    """The names in a piece of Python that does something; none in what is no Python, or may be
+    English all the same, as `Topic: reverse` is."""
     try:
-        tree = ast.parse(code.strip())
+        nodes = [*ast.walk(ast.parse(code.strip().removeprefix(">>> ")))]
     except UNPARSED:
         return set()
-    if all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Name) for node in tree.body):
+    if not any(isinstance(node, _DOING) for node in nodes):
         return set()
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    imported = {each.name for node in nodes if isinstance(node, _IMPORTS) for each in node.names}
+    return imported | {node.id for node in nodes if isinstance(node, ast.Name)}
+
+
+_IMPORTS = (ast.Import, ast.ImportFrom)
+_DOING = (ast.Call, ast.Assert, ast.Assign, *_IMPORTS)
 
 
 def asserts_of(test_code: str) -> list[str]:
