@@ -7,7 +7,7 @@ from haloforge.config import Settings, save_settings
 from haloforge.data.sft import common_system, hold_out, read_sft
 from haloforge.errors import InputError
 from haloforge.model.policy import Policy, resolve_policy
-from haloforge.schema import Message, digest_of
+from haloforge.schema import Message, digest, digest_of
 from haloforge.session import Session
 from haloforge.store.run import identity_of, open_run
 from haloforge.train.settings import NOT_LEARNED, TrainSettings
@@ -27,12 +27,12 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
     identity = {
         "what": "sft",
         "data": digest_of(rows),
-        "policy": policy.digest,
+        "policy": policy.identity,
         "train": identity_of(training, NOT_LEARNED),
     }
     if held_out:
         identity["validation"] = digest_of(held_out)
-    open_run(output, identity, fresh)
+    run = open_run(output, identity, fresh, {"weights": policy.digest})
     save_settings(settings, output)
     target = output / FINAL
     if is_trained(target):
@@ -45,6 +45,7 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
         target,
         training,
         stage="sft",
+        lineage=digest(run),
         system=common_system(rows),
         data=f"Supervised fine-tuning on `{Path(settings.sft.data).name}`.",
         validation=held_out,

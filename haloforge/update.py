@@ -27,6 +27,7 @@ def update_policy(
     target: Path,
     settings: TrainSettings,
     stage: str,
+    lineage: str,
     cycle: int | None = None,
     system: str | None = None,
     data: str = "",
@@ -37,8 +38,8 @@ def update_policy(
 
     `target` becomes a PEFT folder, or without `use_lora` a model folder, when training has ended;
     before that nothing is there, and a training that was stopped goes on. `validation` are
-    conversations that are held out. `data` and `facts` say in the model card what it learned from.
-    Raises what `train` raises.
+    conversations that are held out. `lineage` is a digest of the run and the cycle; `data` and
+    `facts` say in the model card what it learned from. Raises what `train` raises.
     """
     place = session.placement
     session.rest_engines()
@@ -85,6 +86,7 @@ def update_policy(
         stage=stage,
         cycle=cycle,
         parent=policy.digest,
+        lineage=lineage,
         system=system,
         chat_template=ensure_template(session.tokenizer(policy.base)),
         config=session.settings.model_dump(mode="json"),

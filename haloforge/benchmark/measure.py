@@ -41,7 +41,7 @@ def benchmark(
     identity: Identity = {
         "what": "benchmark",
         "problems": prompts_digest(problems),
-        "policy": policy.digest,
+        "policy": policy.identity,
         "samples": chosen.samples,
         "sampling": identity_of(sampling),
         "verify": settings.verify.judging(),
@@ -57,7 +57,7 @@ def benchmark(
             f"{title}: {suite['title']} ({suite['version']}; {suite['licence']}), "
             f"{len(problems)} problems, prompt style {suite['prompt_style']}"
         )
-    run = open_run(output, identity, fresh)
+    run = open_run(output, identity, fresh, {"weights": policy.digest})
     save_settings(settings, output)
     sample_and_judge(
         session, policy, problems, chosen.samples, sampling, run, 0, output, title, chosen.raw

@@ -21,7 +21,9 @@ class AdapterInfo(BaseModel):
     """Where an adapter comes from, so that a later stage finds its base without being told.
 
     `parent` is the digest of the policy that training began from; `stage` is 'sft' or 'raft';
-    `config` holds the resolved settings of the run.
+    `config` holds the resolved settings of the run. `lineage` is a digest of the run that made it,
+    and of the cycle: the same wherever and however often interrupted that run was, whereas weights
+    differ in their last bits.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -33,6 +35,7 @@ class AdapterInfo(BaseModel):
     stage: str
     cycle: int | None = None
     parent: str
+    lineage: str | None = None
     system: str | None = None
     chat_template: str
     config: dict[str, Any] = {}

@@ -15,7 +15,8 @@ from haloforge.store.remote import address_of, fetched
 @dataclass(frozen=True)
 class Policy:
     """What samples are drawn from: `base`, and the PEFT folder `adapter` on it, if any; `address`
-    is where in object storage that is too."""
+    is where in object storage that is too. `lineage` says which run made it, where that is known:
+    by it runs that sample from it know each other, on whatever nodes its weights were computed."""
 
     name: str
     base: Base
@@ -23,6 +24,12 @@ class Policy:
     digest: str
     system: str | None = None
     address: str | None = None
+    lineage: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What it is called in the identity of a run: its lineage, or the digest of its weights."""
+        return self.lineage or self.digest
 
     @property
     def folder(self) -> Path | None:
@@ -77,8 +84,10 @@ def resolve_policy(name: str) -> Policy:
     folder = fetched(name) if "://" in name else Path(name).expanduser()
     if not (folder / "adapter_config.json").is_file():
         base = resolve_base(name)
-        trained = (folder / INFO_FILE).is_file()  # all of its weights, by us
-        return Policy(name, base, None, base.digest, read_info(folder).system if trained else None)
+        if not (folder / INFO_FILE).is_file():
+            return Policy(name, base, None, base.digest)
+        info = read_info(folder)  # all of its weights were trained, by us
+        return Policy(name, base, None, base.digest, info.system, lineage=info.lineage)
     info = read_info(folder)
     base = resolve_base(info.base)
     if base.digest != info.base_digest:
@@ -88,4 +97,4 @@ def resolve_policy(name: str) -> Policy:
         )
     known = digest(base.digest, files_digest(folder))
     address = name if "://" in name else address_of(folder)
-    return Policy(name, base, folder.resolve(), known, info.system, address)
+    return Policy(name, base, folder.resolve(), known, info.system, address, info.lineage)

@@ -32,7 +32,7 @@ from haloforge.raft.training_set import TrainingSet
 from haloforge.rollout.pool import call
 from haloforge.rollout.settings import Sampling, sampling_of
 from haloforge.sampling import sample_and_judge
-from haloforge.schema import Problem
+from haloforge.schema import Problem, digest
 from haloforge.session import Session
 from haloforge.store.clock import Clock
 from haloforge.store.remote import saved
@@ -221,6 +221,7 @@ class _Run:
             self.adapter(cycle),
             self.training.model_copy(update={"learning_rate": rate}),
             stage="raft",
+            lineage=digest(self.run_id, cycle),
             cycle=cycle,
             system=self.system,
             data=f"{len(self.problems)} problems of `{Path(chosen.prompts).name}`, its own answers "
@@ -259,7 +260,7 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
     identity: Identity = {
         "what": "raft",
         "problems": prompts_digest(problems),
-        "policy": policy.digest,
+        "policy": policy.identity,
         "seed": settings.seed,
         "system": system,
         "sampling": identity_of(sampling),
@@ -285,7 +286,7 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
             f"raft: {exposed} problems have judge 'program', where an answer shares a process with "
             "its tests and can redefine what they assert with: rewards may be earned unsolved"
         )
-    run_id = open_run(output, identity, fresh)
+    run_id = open_run(output, identity, fresh, {"weights": policy.digest})
     if torn := set_torn_aside(output):
         session.report.say(
             f"raft: {torn} pass rates in {output / PASS_RATES} cannot be read and are left out; "

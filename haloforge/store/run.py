@@ -45,12 +45,15 @@ def identity_of(settings: BaseModel, exclude: Collection[str] = ()) -> Identity:
     return told
 
 
-def open_run(folder: Path, identity: Identity, fresh: bool = False) -> str:
+def open_run(
+    folder: Path, identity: Identity, fresh: bool = False, noted: Identity | None = None
+) -> str:
     """Makes or reopens the run in `folder` and returns its id, a digest of `identity`.
 
     `identity` maps names to what decides the samples (prompts, base, seed, settings as
-    `identity_of` has them), never a path, a time or a number of nodes. `fresh` first sets an old
-    run aside under a new name; none is deleted. The folder is this process's until it ends.
+    `identity_of` has them), never a path, a time or a number of nodes. What is `noted` beside it
+    must not change either, but is no part of the id. `fresh` first sets an old run aside under a
+    new name; none is deleted. The folder is this process's until it ends.
 
     An identity that cannot be read is written anew where a sample in the folder proves that it was
     this one, or where nothing was made yet.
@@ -64,16 +67,18 @@ def open_run(folder: Path, identity: Identity, fresh: bool = False) -> str:
     path = folder / _IDENTITY_FILE
     text = json.dumps(identity, indent=2, sort_keys=True)
     identity = json.loads(text)  # as it will be read back
+    noted = noted or {}
     before = _read_identity(path, digest(text)) if path.is_file() else None
     if before is not None:
-        changed = differences(before, identity)
+        changed = differences({**noted, **before}, {**identity, **noted})
         if changed:
             raise InputError(
                 f"{folder} holds a run of other inputs or settings ({'; '.join(changed)}); undo "
                 "the change, name another --output, or set the old run aside with --fresh"
             )
     else:
-        write_atomic(path, text + "\n")
+        told = json.dumps({**identity, **noted}, indent=2, sort_keys=True)
+        write_atomic(path, told + "\n")
     return digest(text)
 
 

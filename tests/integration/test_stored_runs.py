@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -13,7 +14,6 @@ from haloforge.store.cache import cache_folder
 from haloforge.store.remote import fetch
 from tests.integration.test_pipeline import check_finished, toy
 from tests.object_storage import BUCKET, environment, s3_server
-from tests.processes import wait_until
 from tests.runs import sample_ids
 
 RUN = f"s3://{BUCKET}/toy"
@@ -48,13 +48,14 @@ def test_killed_and_taken_up_elsewhere(tmp_path: Path, monkeypatch: pytest.Monke
             log = (tmp_path / f"{stage.replace('/', '-')}.log").open("w")
             running = subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True)
 
-            def there(stage: str = stage, begun: str = begun) -> bool:
-                selector = pafs.FileSelector(
-                    f"{BUCKET}/toy/{stage}", recursive=True, allow_not_found=True
-                )
-                return any(begun in each.path for each in store.get_file_info(selector))
-
-            assert wait_until(lambda: there() or running.poll() is not None, 400)
+            selector = pafs.FileSelector(
+                f"{BUCKET}/toy/{stage}", recursive=True, allow_not_found=True
+            )
+            deadline = time.monotonic() + 400
+            while running.poll() is None and time.monotonic() < deadline:
+                if any(begun in each.path for each in store.get_file_info(selector)):
+                    break
+                time.sleep(0.2)
             assert running.poll() is None, Path(log.name).read_text()
             os.kill(running.pid, signal.SIGKILL)
             running.wait()

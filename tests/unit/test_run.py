@@ -20,6 +20,18 @@ def test_a_run_of_other_settings_is_refused_by_name(tmp_path: Path) -> None:
         open_run(run, {"seed": 0, "sampling": {"temperature": 0.9}})
 
 
+def test_what_is_noted_must_not_change_and_names_no_sample(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = open_run(run, {"seed": 0}, noted={"weights": "a"})
+    assert open_run(tmp_path / "other", {"seed": 0}, noted={"weights": "b"}) == first
+    assert open_run(run, {"seed": 0}, noted={"weights": "a"}) == first
+    with pytest.raises(InputError, match="weights: was a, is now b"):
+        open_run(run, {"seed": 0}, noted={"weights": "b"})
+    before = tmp_path / "before"
+    open_run(before, {"seed": 0})  # as runs were before anything was noted
+    assert open_run(before, {"seed": 0}, noted={"weights": "a"}) == first
+
+
 TORN = [b"", b'{"seed": ', b"1", b"\xff"]
 
 
