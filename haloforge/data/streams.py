@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import ray
-from ray.data import DataContext, Dataset, TaskPoolStrategy
+from ray.data import Dataset, TaskPoolStrategy
 
 from haloforge.errors import InfraError, InputError, ResourceError
 from haloforge.report.progress import Report
@@ -71,10 +71,10 @@ def read_rows(files: Sequence[str]) -> Dataset:
     """The rows of `files` as ROWS, in order. Ray must be up.
 
     A file that cannot be read raises where the stream is consumed by `drain`."""
-    context = DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.target_max_block_size = BLOCK_BYTES
     names = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files))
+    # Of this stream alone: what else the process executes need not wait for its turn.
+    names.context.execution_options.preserve_order = True
+    names.context.target_max_block_size = BLOCK_BYTES
     # Without a bound Ray Data sets aside for reading as many CPUs as for the stage that reads it.
     most = max(1, int(ray.cluster_resources().get("CPU", 0) / CPUS_PER_READER))
     if any("://" in file for file in files):
