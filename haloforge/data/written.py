@@ -40,10 +40,11 @@ def write_rows(
                 break
             for number, handle in enumerate(handles):
                 lines = block["row"].filter(pa.array(of_rows == number)).to_pylist()
-                handle.write("".join(_ended(line) for line in lines))
+                handle.write("".join(map(ended, lines)))
         if place != len(target):
             raise InputError(f"{source}: has changed while it was read")
 
 
-def _ended(line: str) -> str:
+def ended(line: str) -> str:
+    """`line` with its end: the last of a file may have none."""
     return line if line.endswith("\n") else f"{line}\n"

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 from haloforge.data.jsonl import whole
 from haloforge.data.sidecar import sidecar_path, write_sidecar, wrote
 from haloforge.data.validate.found import Found
+from haloforge.data.written import ended
 from haloforge.errors import InputError
 
 
@@ -30,24 +31,29 @@ def check_outputs(
     """Raises InputError for an output that is a folder, that would take the place of what is read
     or of the other's, and, where rows are written, of what an earlier run on the same `files` did
     not write."""
-    for path in (fix, report):  # "." has no name that another could be made of
-        if path is not None and path.is_dir():
-            raise InputError(f"{path}: is a folder; name a file to write")
-    rows = [fix, rejected_path(fix)] if fix is not None else []
     taken = {Path(file).resolve(): "is read, and would be replaced" for file in (*files, *against)}
     taken |= {sidecar_path(path): "stands beside what is read" for path in taken}
-    for path in (*rows, *([report] if report is not None else [])):
+    for path in _outputs(fix, report):
         if path.is_dir():
             raise InputError(f"{path}: is a folder; name a file to write")
         if (why := taken.get(path.resolve())) is not None:
             raise InputError(f"{path}: {why}; choose another name")
         taken |= {each.resolve(): "is written by --fix" for each in (path, sidecar_path(path))}
-    for path in rows:
+    for path in _outputs(fix):
         if path.exists() and not wrote(path, origin_of(files), "similar"):
             raise InputError(
                 f"{path}: is there, and was not made of {origin_of(files)} as it stands; choose "
                 "another name"
             )
+
+
+def _outputs(fix: Path | None, report: Path | None = None) -> Iterator[Path]:
+    """One after the other: of "." no name can be made, so it must have been refused by then."""
+    if fix is not None:
+        yield fix
+        yield rejected_path(fix)
+    if report is not None:
+        yield report
 
 
 def write_apart(
@@ -74,12 +80,11 @@ def write_apart(
             faulty = found.bad[begin : begin + len(lines)]
             if len(faulty) < len(lines):
                 break
-            ended = (line if line.endswith("\n") else f"{line}\n" for line in lines)
             if not faulty.any():
-                good.writelines(ended)
+                good.writelines(map(ended, lines))
                 begin += len(lines)
                 continue
-            for line, wrong in zip(ended, faulty, strict=True):
+            for line, wrong in zip(map(ended, lines), faulty, strict=True):
                 if not wrong:
                     good.write(line)
                     continue
