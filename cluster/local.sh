@@ -122,12 +122,14 @@ remove() {
     [ ! -e "$folder/$ours" ] || rm -rf "$folder"
 }
 
-# A `ray start` as the leader of a session of its own, which stays. It must not inherit the lock.
+# A `ray start` as the leader of a session of its own, which stays. It must not inherit the lock. Its
+# folder is its own too: nodes that share one take the same sockets, and replace a job's files, which
+# are uploaded to each node, under the feet of the others.
 start_node() {
     local name=$1 pid
     shift
     HALOFORGE_NODE=$folder/$name setsid "$python" -m ray.scripts.scripts start --block \
-        --node-name="$name" --object-store-memory=$((object_store_mb * 1024 * 1024)) \
+        --node-name="$name" --temp-dir="$folder/$name" --object-store-memory=$((object_store_mb * 1024 * 1024)) \
         --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 "$@" \
         >"$folder/logs/$name.log" 2>&1 </dev/null 9<&- &
     pid=$!
@@ -146,19 +148,19 @@ END
 
 start_head() {
     local port dashboard client
-    rm -rf "$folder/ray" "$folder/address" "$folder/dashboard"
+    rm -rf "$folder/head" "$folder/address" "$folder/dashboard"
     (umask 077 && head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$folder/token")
     read -r port dashboard client <<<"$(free_ports 3)"
-    start_node head --head --num-cpus=0 --num-gpus=0 --temp-dir="$folder/ray" --port="$port" \
+    start_node head --head --num-cpus=0 --num-gpus=0 --port="$port" \
         --include-dashboard=true --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" \
         --ray-client-server-port="$client"
     for _ in $(seq $((limit_s * 2))); do
-        if [ -s "$folder/ray/ray_current_cluster" ]; then break; fi
+        if [ -s "$folder/head/ray_current_cluster" ]; then break; fi
         runs head || told_by head "did not start"
         sleep 0.5
     done
-    [ -s "$folder/ray/ray_current_cluster" ] || told_by head "did not start in $limit_s s"
-    cp "$folder/ray/ray_current_cluster" "$folder/address"
+    [ -s "$folder/head/ray_current_cluster" ] || told_by head "did not start in $limit_s s"
+    cp "$folder/head/ray_current_cluster" "$folder/address"
     echo "http://127.0.0.1:$dashboard" >"$folder/dashboard"
 }
 
@@ -173,14 +175,15 @@ settings() {
         RAY_API_SERVER_ADDRESS "$(cat "$folder/dashboard")" RAY_ADDRESS "$(cat "$folder/address")"
 }
 
-# Until Ray has all three; it carries a node's mark, so that it is not left behind either.
+# Until Ray has the nodes named, and knows that the other one is lost, if there is a second argument.
+# It carries a node's mark, so that it is not left behind either.
 wait_for_nodes() {
     local waiting
     HALOFORGE_NODE=$folder/head RAY_API_SERVER_ADDRESS=$(cat "$folder/dashboard") "$python" \
-        "$root/cluster/nodes.py" --wait head,gpu,verifier --limit "$limit_s" >&2 9<&- &
+        "$root/cluster/nodes.py" --wait "$1" --gone "${2:-}" --limit "$limit_s" 9<&- &
     waiting=$!
     while kill -0 "$waiting" 2>/dev/null; do
-        for name in $names; do
+        for name in ${1//,/ }; do
             runs "$name" || told_by "$name" "ended"
         done
         sleep 0.5
@@ -198,8 +201,8 @@ undo() {
 
 start() {
     "${python:-false}" -c 'import ray' 2>/dev/null || fail "no Ray: run make venv in $root" 3
-    # Ray's sockets lie 67 characters deeper; the kernel allows 107.
-    [ ${#folder} -le 36 ] || fail "HALOFORGE_LOCAL is longer than 36 characters: $folder"
+    # Ray's sockets lie 72 characters deeper; the kernel allows 107.
+    [ ${#folder} -le 31 ] || fail "HALOFORGE_LOCAL is longer than 31 characters: $folder"
     hold
     trap 'undo $?' EXIT
     trap 'exit 130' INT
@@ -217,15 +220,19 @@ start() {
     address=$(cat "$folder/address")
     if ! runs gpu; then
         kill_node gpu
+        rm -rf "$folder/gpu"
+        wait_for_nodes head gpu >/dev/null
         start_node gpu --address="$address" --num-cpus="$gpu_cpus" --num-gpus=0 \
             --resources='{"gpu":1}'
     fi
     if ! runs verifier; then
         kill_node verifier
+        rm -rf "$folder/verifier"
+        wait_for_nodes head verifier >/dev/null
         start_node verifier --address="$address" --num-cpus="$verifier_cpus" --num-gpus=0 \
             --resources='{"verifier":1}'
     fi
-    wait_for_nodes
+    wait_for_nodes head,gpu,verifier >&2
     trap - EXIT
     settings
 }

@@ -1,9 +1,10 @@
 """The nodes of a running Ray cluster: prints them, or waits until those that are named are there.
 
-    python cluster/nodes.py [--wait head,gpu,verifier | --wait 3] [--limit 600]
+    python cluster/nodes.py [--wait head,gpu,verifier | --wait 3] [--gone gpu] [--limit 600]
 
 Asks the dashboard at RAY_API_SERVER_ADDRESS, with the token that the environment names. Exit code 3
-when they do not come within `--limit` seconds.
+when they do not come, or do not go, within `--limit` seconds. Ray may have a node that is lost for
+alive for a minute, so one that is to come back under the same name has to be gone first.
 """
 
 import argparse
@@ -25,6 +26,11 @@ def missing(asked: str, alive: Sequence[str]) -> str:
     return ", ".join(name for name in asked.split(",") if name not in alive)
 
 
+def left(gone: str, alive: Sequence[str]) -> str:
+    """Which of the names in `gone` are among the names `alive` still."""
+    return ", ".join(f"the loss of {name}" for name in gone.split(",") if name in alive)
+
+
 def row(node: Any) -> str:
     """A node as a line: name, state, what it offers."""
     offers = (f"{name}={node.resources_total.get(name, 0):g}" for name in SHOWN)
@@ -34,6 +40,7 @@ def row(node: Any) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--wait", default="0", help="names with commas between, or a number")
+    parser.add_argument("--gone", default="", help="names with commas between")
     parser.add_argument("--limit", type=float, default=600, help="seconds")
     options = parser.parse_args()
     from ray.exceptions import AuthenticationError
@@ -49,7 +56,8 @@ def main() -> None:
             sys.exit(f"the cluster refuses the token: {str(error).splitlines()[0]}")
         except Exception as error:  # of a dashboard that is not up yet: of several kinds
             nodes, reason = [], f" (no answer: {(str(error).splitlines() or ['?'])[0]})"
-        lacking = missing(options.wait, [node.node_name for node in nodes if node.state == "ALIVE"])
+        alive = [node.node_name for node in nodes if node.state == "ALIVE"]
+        lacking = missing(options.wait, alive) or left(options.gone, alive)
         if not lacking and not reason:
             print("\n".join(row(node) for node in nodes))
             return

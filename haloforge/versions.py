@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
 import ray
@@ -19,7 +18,6 @@ _PATIENCE_S = 60.0
 _OWN_CODE = "haloforge's code"
 
 
-@cache
 def here() -> dict[str, str]:
     """Python, the packages that shape a result, and a digest of this package's code."""
     folder = Path(haloforge.__file__).parent
@@ -60,13 +58,14 @@ def check_versions(computing: str | None, report: Report) -> None:
     answered, late = ray.wait([*asked], num_returns=len(asked), timeout=_PATIENCE_S)
     for reference in late:
         report.say(f"node {_name(asked[reference])} does not answer what versions it has")
+    own_versions = here()
     faults = []
     for reference in answered:
         node = asked[reference]
         resources = node["Resources"]
         computes = bool(resources.get(computing) if computing else resources.get("GPU"))
         try:
-            found = differences(here(), ray.get(reference), computes)
+            found = differences(own_versions, ray.get(reference), computes)
         except RayError as error:
             found = [str(error).strip().splitlines()[-1]]
         if found:
