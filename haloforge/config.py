@@ -21,16 +21,27 @@ _TRAINING = ("raft", "train")
 _RAFT_LEARNING_RATE = 5e-5
 
 
+class NodeKind(BaseModel):
+    """Nodes that are alike: how many there can be at most, and what Ray has on each."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int = Field(ge=1)
+    resources: dict[str, Annotated[float, Field(ge=0)]]
+
+
 class RaySettings(BaseModel):
     """Which Ray: `address` of a cluster (or RAY_ADDRESS), else a private one on this machine.
 
     `num_cpus` and `object_store_mb` shape the private one only; None leaves the CPUs to Ray.
 
     Engines and trainers go only where the custom Ray resource `compute_resource` is; None is
-    anywhere with a GPU, or with a CPU where there are none. `scales_to` says what an autoscaler can
-    bring the cluster to, by resource, as in {GPU: 64, CPU: 768}; None is what Ray or `ray up` was
-    told, and that nodes are not added where neither was. For nodes that it adds a stage waits for
-    `wait_s` seconds. `same_versions` refuses nodes with other versions of what shapes a result.
+    anywhere with a GPU, or with a CPU where there are none. `scales_to` are the nodes that the
+    cluster can have when its autoscaler has added all that it may, those that are there included,
+    as in [{count: 8, resources: {CPU: 96, GPU: 8}}]; None is what `ray up` was told, and that nodes
+    are not added where it was not used. For nodes that are added, or that are lost and may come
+    back, a stage waits `wait_s` seconds. `same_versions` refuses nodes with other versions of what
+    shapes a result, `check_memory` models that by estimate do not fit the memory of the nodes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,9 +50,10 @@ class RaySettings(BaseModel):
     num_cpus: int | None = Field(None, ge=1)
     object_store_mb: int = Field(512, ge=100)
     compute_resource: str | None = None
-    scales_to: dict[str, Annotated[float, Field(ge=0)]] | None = None
+    scales_to: list[NodeKind] | None = None
     wait_s: float = Field(900, ge=0)
     same_versions: bool = True
+    check_memory: bool = True
 
 
 class SftSettings(BaseModel):

@@ -1,13 +1,15 @@
 """The nodes that Ray has and those that may still come, so that no stage waits for one that cannot.
 
-Where nothing adds nodes, what does not fit is refused at once. An autoscaler is asked for what is
-missing; for that is waited, which is told, and not for ever.
+What does not fit is refused at once where nothing adds nodes, and where it would not fit all that
+an autoscaler may add either. Else it is asked for what is missing; for that is waited, which is
+told, and not for ever. So is for nodes that were there before: who replaces a lost one is not ours.
 """
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,11 +17,14 @@ import ray
 import ray.autoscaler.sdk
 import yaml
 
-from haloforge.config import RaySettings, Settings
+from haloforge.config import NodeKind, RaySettings, Settings
 from haloforge.errors import ResourceError
+from haloforge.model.policy import Policy
 from haloforge.placement import Cluster, Fleet, Placement, fleet, place
-from haloforge.plan.nodes import Node, fleet_of, seat
+from haloforge.plan.living import Part, check_memory, with_gpu_memory
+from haloforge.plan.nodes import Node, seat
 from haloforge.report.progress import Report
+from haloforge.versions import check_versions
 
 Resources = Mapping[str, float]
 _T = TypeVar("_T")
@@ -34,150 +39,224 @@ def living() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def limits(settings: RaySettings) -> dict[str, float]:
-    """What the cluster can have of each resource when its autoscaler has added all that it may;
-    empty where nothing adds nodes. As `ray.scales_to` says, or what Ray or `ray up` was given."""
-    if settings.scales_to is not None:
-        return dict(settings.scales_to)
-    known = ray._private.state.state.get_max_resources_from_cluster_config()
-    return dict(known) if known else _launched(_LAUNCHED.expanduser())
+def all_that_may_be(settings: RaySettings) -> list[Resources]:
+    """The resources of each node when the autoscaler has added all that it may, as `ray.scales_to`
+    says or `ray up` was told; empty where nothing adds nodes. KubeRay tells its cluster nothing."""
+    kinds = settings.scales_to
+    if kinds is None:
+        kinds = _launched(_LAUNCHED.expanduser())
+    return [kind.resources for kind in kinds for _ in range(kind.count)]
 
 
-def _launched(path: Path) -> dict[str, float]:
+def _launched(path: Path) -> list[NodeKind]:
     try:
         config = yaml.safe_load(path.read_text())
-        kinds = config["available_node_types"]
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
-        return {}
-    total: dict[str, float] = {}
-    for name, kind in kinds.items():
-        count = 1 if name == config.get("head_node_type") else kind.get("max_workers", 0)
-        for resource, each in (kind.get("resources") or {}).items():
-            total[resource] = total.get(resource, 0.0) + count * each
-    return total
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What has to be there: bundles of resources, each on one node."""
-
-    what: str
-    bundles: tuple[dict[str, float], ...]
-
-    def beyond(self, most: Resources) -> str:
-        """What a cluster of `most` can never have of it, with the numbers; empty where it can."""
-        needed: dict[str, float] = {}
-        for bundle in self.bundles:
-            for name, amount in bundle.items():
-                needed[name] = needed.get(name, 0.0) + amount
-        lacking = [
-            f"{amount:g} {name} of at most {most.get(name, 0):g}"
-            for name, amount in needed.items()
-            if amount > most.get(name, 0)
+        head = config.get("head_node_type")
+        return [
+            NodeKind(count=count, resources=kind["resources"])
+            for name, kind in config["available_node_types"].items()
+            if (count := 1 if name == head else kind.get("max_workers", 0))
         ]
-        return ", ".join(lacking)
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        return []
 
 
-def when_there(find: Callable[[], _T], wanted: Wanted, settings: RaySettings, report: Report) -> _T:
-    """What `find` returns as soon as it raises no ResourceError, which it does while nodes lack.
+class Nodes:
+    """What of Ray's nodes a run may book. An autoscaler keeps what was asked for until `release`.
 
-    Raises that error where nothing adds nodes, and one that says more where not enough can be
-    added, or where none came within `ray.wait_s`.
+    On a cluster, nodes have to have the versions of this process where `ray.same_versions` says so:
+    those that are there, and those that come while a run waits or is about to judge.
     """
-    began = told = time.monotonic()
-    while True:
-        try:
-            return find()
-        except ResourceError as error:
-            lacking = error
-        most = limits(settings)
-        if not most:
-            raise lacking
-        if beyond := wanted.beyond(most):
-            raise ResourceError(
-                f"{lacking}; the autoscaler cannot help: {wanted.what} take {beyond}"
-            )
-        now = time.monotonic()
-        if now - began > settings.wait_s:
-            raise ResourceError(
-                f"{lacking}; the autoscaler was asked for {wanted.what}, and they did not come in "
-                f"{settings.wait_s:g} s (ray.wait_s)"
-            )
-        if now - told >= _TELL_S or told == began:
-            told = now
-            report.say(
-                f"waiting for nodes for {wanted.what}: {lacking}; {now - began:.0f} s so far, "
-                f"{settings.wait_s:g} at most"
-            )
-        ray.autoscaler.sdk.request_resources(bundles=[*wanted.bundles])
-        time.sleep(_LOOK_S)
+
+    def __init__(self, settings: Settings, report: Report, private: bool) -> None:
+        self._settings, self._report = settings, report
+        self._compares = settings.ray.same_versions and not private
+        self._asked: dict[str, list[dict[str, float]]] = {}
+        self._known: set[str] = set()
+        self._had: set[str] = set()
+        self._compare()
+
+    def gpus(self) -> bool:
+        """Whether there are GPUs, or may be."""
+        nodes = [*living(), *all_that_may_be(self._settings.ray)]
+        return any(node.get("GPU") for node in nodes)
+
+    def placement(self) -> Placement:
+        """Who gets what of the nodes that are there, waited for where they may still come.
+
+        Raises ResourceError, with the numbers, where engines and trainers have no room.
+        """
+        gpus = self.gpus()
+        return self._when_there(
+            "engines and trainers",
+            lambda nodes: placement_on(nodes, self._settings, gpus),
+            lambda found: [*_engine_bundles(found), *_trainer_bundles(found)],
+        )
+
+    def room_for_trainers(self, placement: Placement) -> None:
+        """Returns when the nodes have room for the trainers of `placement`: nodes may have gone.
+
+        Raises ResourceError where they do not come back.
+        """
+        alone = replace(placement, engines=0)
+        self._had.add("trainers")  # or there were no placement
+
+        def seated(nodes: Sequence[Resources]) -> None:
+            seat(_computing(nodes, placement.gpus_per_trainer > 0, placement.resource), alone)
+
+        self._when_there("trainers", seated, lambda _: _trainer_bundles(placement))
+
+    def check_memory(self, placement: Placement, policy: Policy, parts: Sequence[Part]) -> None:
+        """Raises ResourceError, with the numbers, where one of the `parts` that `policy` has does
+        not fit the memory of the nodes."""
+        gpus, resource = placement.gpus_per_engine > 0, placement.resource
+        infos = [node for node in ray.nodes() if node["Alive"]]
+        infos = [info for info in infos if _computes(info["Resources"], gpus, resource)]
+        nodes = with_gpu_memory([(info, node_of(info["Resources"])) for info in infos])
+        check_memory(nodes, placement, policy, self._settings, parts)
+
+    def fleet(self) -> Fleet:
+        """The verifiers that may be started now, waited for where their nodes may still come.
+
+        Raises ResourceError where no node may verify.
+        """
+
+        def bundles(found: Fleet) -> list[dict[str, float]]:
+            steering = {found.resource: 0.001} if found.resource else {}
+            return [{"CPU": found.cpus_per_actor, **steering}] * found.min_actors
+
+        return self._when_there("verifiers", lambda nodes: fleet_on(nodes, self._settings), bundles)
+
+    def release(self) -> None:
+        """Takes back what the autoscaler was asked for, so that idle nodes may go."""
+        if self._asked:
+            self._asked.clear()
+            with suppress(Exception):  # of a Ray that is gone, and with it what it was asked
+                ray.autoscaler.sdk.request_resources(bundles=[])
+
+    def _compare(self) -> None:
+        if self._compares:
+            computing = self._settings.ray.compute_resource
+            self._known |= check_versions(self._known, computing, self._report)
+
+    def _when_there(
+        self,
+        what: str,
+        find: Callable[[Sequence[Resources]], _T],
+        bundles: Callable[[_T], list[dict[str, float]]],
+    ) -> _T:
+        """What `find` returns of the living nodes, as soon as it raises no ResourceError.
+
+        Raises that error where nothing adds nodes and they were never there, one that says more
+        where it would be raised for all nodes that may be, or where none came in `ray.wait_s`.
+        """
+        most = all_that_may_be(self._settings.ray)
+        patience = self._settings.ray.wait_s
+        began = time.monotonic()
+        told: float | None = None
+        while True:
+            try:
+                found = find(living())
+            except ResourceError as error:
+                lacking = error
+            else:
+                self._had.add(what)
+                if most:
+                    self._ask(what, bundles(found))
+                self._compare()
+                return found
+            if most:
+                self._ask(what, bundles(_of_all(find, most)))
+            elif what not in self._had:
+                raise lacking
+            now = time.monotonic()
+            if now - began > patience:
+                raise ResourceError(
+                    f"{lacking}; nodes for {what} did not come in {patience:g} s (ray.wait_s)"
+                )
+            if told is None or now - told >= _TELL_S:
+                told = now
+                self._report.say(
+                    f"waiting for nodes for {what}: {lacking}; {now - began:.0f} s so far, "
+                    f"{patience:g} at most"
+                )
+            time.sleep(_LOOK_S)
+
+    def _ask(self, what: str, bundles: list[dict[str, float]]) -> None:
+        self._asked[what] = bundles
+        ray.autoscaler.sdk.request_resources(
+            bundles=[bundle for each in self._asked.values() for bundle in each]
+        )
 
 
-def find_placement(settings: Settings, report: Report) -> Placement:
-    """Who gets what of the nodes that are there, waited for where they may still come.
-
-    Raises ResourceError, with the numbers, where engines and trainers have no room.
-    """
-    rollout, trainers = settings.rollout, settings.train.workers or 1
-    gpus = bool(limits(settings.ray).get("GPU") or any(node.get("GPU") for node in living()))
-    steer = {settings.ray.compute_resource: 0.001} if settings.ray.compute_resource else {}
-    each = [("GPU" if gpus else "CPU", rollout.tensor_parallel)] * rollout.engines
-    if rollout.placement != "colocated":
-        each += [("GPU" if gpus else "CPU", 1)] * trainers
-    wanted = Wanted(
-        f"{rollout.engines} engines and {trainers} trainers",
-        tuple({kind: float(count), **steer} for kind, count in each),
-    )
-    return when_there(lambda: _placement(settings, gpus), wanted, settings.ray, report)
+def _of_all(find: Callable[[Sequence[Resources]], _T], most: Sequence[Resources]) -> _T:
+    try:
+        return find(most)
+    except ResourceError as error:
+        raise ResourceError(
+            f"{error}; that counts all {len(most)} nodes that the autoscaler may bring it to"
+        ) from None
 
 
-def _placement(settings: Settings, gpus: bool) -> Placement:
+def _engine_bundles(found: Placement) -> list[dict[str, float]]:
+    return [_bundle(found.cpus_per_engine, found.gpus_per_engine, found)] * found.engines
+
+
+def _trainer_bundles(found: Placement) -> list[dict[str, float]]:
+    return [_bundle(found.cpus_per_trainer, found.gpus_per_trainer, found)] * found.trainers
+
+
+def _bundle(cpus: float, gpus: float, found: Placement) -> dict[str, float]:
+    return {"CPU": cpus, **({"GPU": gpus} if gpus else {}), **found.steering}
+
+
+def _computing(nodes: Sequence[Resources], gpus: bool, resource: str | None) -> list[Node]:
+    return [node_of(node) for node in nodes if _computes(node, gpus, resource)]
+
+
+def _computes(node: Resources, gpus: bool, resource: str | None) -> bool:
+    """Whether engines and trainers may use it: one with GPUs, where there are any."""
+    return bool(node.get("CPU") and (node.get("GPU") or not gpus) and node.get(resource or "CPU"))
+
+
+def node_of(resources: Resources) -> Node:
+    """What Ray tells of a node. Of its GPUs' memory that is nothing."""
+    memory = resources.get("memory", float("inf"))
+    cpus, gpus = resources.get("CPU", 0.0), int(resources.get("GPU", 0))
+    return Node(cpus, gpus, memory / 2**30, float("inf"))
+
+
+def placement_on(nodes: Sequence[Resources], settings: Settings, gpus: bool) -> Placement:
+    """Who gets what of `nodes`. Raises ResourceError, with the numbers, where they are too few."""
     rollout, resource = settings.rollout, settings.ray.compute_resource
-    nodes = living()
-    computing = [
-        node
-        for node in nodes
-        if node.get("CPU") and (node.get("GPU") or not gpus) and node.get(resource or "CPU")
-    ]
+    computing = _computing(nodes, gpus, resource)
     if not computing:
         named = f" and the Ray resource '{resource}' of ray.compute_resource" if resource else ""
         raise ResourceError(f"no node has {'a GPU' if gpus else 'a CPU'}{named}")
     cluster = Cluster(
-        cpus=sum(node["CPU"] for node in computing),
-        gpus=sum(node.get("GPU", 0.0) for node in computing),
+        cpus=sum(node.cpus for node in computing),
+        gpus=sum(node.gpus for node in computing),
         local_cores=os.cpu_count() or 1,
-        nodes=tuple(node["CPU"] for node in computing),
-        node_gpus=tuple(node.get("GPU", 0.0) for node in computing),
+        nodes=tuple(node.cpus for node in computing),
+        node_gpus=tuple(float(node.gpus) for node in computing),
     )
     placed = place(
         cluster, rollout.engines, rollout.tensor_parallel, settings.train.workers, rollout.placement
     )
     if gpus:  # which lie in pieces on nodes; of CPUs `place` sees to that
-        seats = [
-            Node(node.get("CPU", 0.0), int(node.get("GPU", 0)), 0.0, 0.0, node not in computing)
-            for node in nodes
-        ]
-        seat(seats, placed, fleet_of(seats, settings.verify), settings.verify)
+        seat(computing, placed)
     return replace(placed, resource=resource)
 
 
-def find_fleet(settings: Settings, report: Report) -> Fleet:
-    """The verifiers that may be started now, waited for where their nodes may still come.
-
-    Raises ResourceError where no node may verify.
-    """
-    resource = settings.verify.resource or "CPU"
-    wanted = Wanted("verifiers", ({resource: 0.001},))
-
-    def found() -> Fleet:
-        cpus = [node.get("CPU", 0.0) for node in living() if node.get(resource)]
-        if not sum(cpus):
-            raise ResourceError(
-                f"no node with a CPU has the Ray resource '{resource}' of verify.resource: start "
-                f"one with ray start --resources='{{\"{resource}\": 1}}'"
-                if settings.verify.resource
-                else "no node has a CPU for verifiers"
-            )
-        return fleet(sum(cpus), settings.verify)
-
-    return when_there(found, wanted, settings.ray, report)
+def fleet_on(nodes: Sequence[Resources], settings: Settings) -> Fleet:
+    """The verifiers that `nodes` may have. Raises ResourceError where none may."""
+    resource = settings.verify.resource
+    cpus = sum(node.get("CPU", 0.0) for node in nodes if node.get(resource or "CPU"))
+    if not cpus:
+        raise ResourceError(
+            f"no node with a CPU has the Ray resource '{resource}' of verify.resource: start one "
+            f"with ray start --resources='{{\"{resource}\": 1}}'"
+            if resource
+            else "no node has a CPU for verifiers"
+        )
+    return fleet(cpus, settings.verify)

@@ -34,6 +34,7 @@ def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
     clock = Clock(output / _SECONDS)
     with Session(settings) as session:
         base = session.policy(None)
+        session.check_memory(base, "engines", "trainers")
         measured = output / "benchmark"
         results = {
             "base": clock.time(

@@ -20,14 +20,14 @@ from haloforge.data.chat import end_of_turn_ids
 from haloforge.errors import InputError, ResourceError
 from haloforge.model.bases import Base, default_base, same_form
 from haloforge.model.policy import Policy, resolve_policy
-from haloforge.nodes import find_fleet, find_placement, limits
+from haloforge.nodes import Nodes
 from haloforge.placement import Fleet, Placement
+from haloforge.plan.living import Part
 from haloforge.reaper import start_reaper
 from haloforge.report.progress import Report
 from haloforge.report.quiet import loggers_to_files, native_stderr_to
 from haloforge.rollout.engine import computed_dtype
 from haloforge.rollout.pool import EnginePool
-from haloforge.versions import check_versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,15 +56,16 @@ class Session:
         private = _connect(self.settings, self.report)
         if private:
             self._closing.callback(_dismiss, start_reaper(_ray_processes()))
-        elif self.settings.ray.same_versions:
-            try:
-                check_versions(self.settings.ray.compute_resource, self.report)
-            except BaseException:
-                ray.shutdown()
-                raise
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _stop)  # Ray has put its own handler there
         self._closing.enter_context(native_stderr_to(_log_folder() / "haloforge.err"))
+        self._closing.callback(ray.shutdown)
+        try:
+            self._nodes = Nodes(self.settings, self.report, private)
+        except BaseException:
+            self._closing.close()
+            raise
+        self._closing.callback(self._nodes.release)
         return self
 
     def __exit__(
@@ -81,14 +82,13 @@ class Session:
             if self._pool is not None:
                 self._pool.stop()
         finally:
-            ray.shutdown()
             self._closing.close()
 
     @property
     def placement(self) -> Placement:
         """How this run's parts share what Ray has. Raises ResourceError where it has too little."""
         if self._placement is None:
-            self._placement = find_placement(self.settings, self.report)
+            self._placement = self._nodes.placement()
         return self._placement
 
     @property
@@ -97,14 +97,24 @@ class Session:
 
         Raises ResourceError where no node may verify.
         """
-        return find_fleet(self.settings, self.report)
+        return self._nodes.fleet()
+
+    def check_memory(self, policy: Policy, *parts: Part) -> None:
+        """Raises ResourceError, with the numbers, where one of the `parts` that `policy` has does
+        not fit the memory of the nodes."""
+        if self.settings.ray.check_memory:
+            self._nodes.check_memory(self.placement, policy, parts)
+
+    def room_for_trainers(self) -> Placement:
+        """The placement, once the nodes that are there have room for its trainers."""
+        self._nodes.room_for_trainers(self.placement)
+        return self.placement
 
     def policy(self, name: str | None) -> Policy:
         """The policy called `name`; None is the base of the settings or the default one."""
         name = name or self.settings.model
         if name is None:
-            gpus = ray.cluster_resources().get("GPU", 0) or limits(self.settings.ray).get("GPU", 0)
-            name, why = default_base(gpus)
+            name, why = default_base(self._nodes.gpus())
             self.report.say(why)
         return resolve_policy(name)
 
@@ -165,6 +175,7 @@ class Session:
 
     def _start_engines(self, policy: Policy) -> EnginePool:
         place, base = self.placement, policy.base
+        self.check_memory(policy, "engines")
         self.report.say(f"engines: starting {place.engines} on {base.name} (up to two minutes) ...")
         pool = EnginePool.start(
             base,

@@ -38,6 +38,7 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
     if is_trained(target):
         session.report.say(f"sft: {target} is there already")
         return resolve_policy(str(target))
+    session.check_memory(policy, "trainers")
     return update_policy(
         session,
         policy,

@@ -41,7 +41,7 @@ def update_policy(
     conversations that are held out. `lineage` is a digest of the run and the cycle; `data` and
     `facts` say in the model card what it learned from. Raises what `train` raises.
     """
-    place = session.placement
+    place = session.room_for_trainers()
     session.rest_engines()
     settings = settings.model_copy(update={"workers": place.trainers})
     work = _work(target)

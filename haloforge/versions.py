@@ -1,20 +1,19 @@
 """What each node has installed, against what the driver has."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import ray
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import haloforge
+from haloforge.each_node import name_of, on_each
 from haloforge.errors import ResourceError
 from haloforge.model.adapter import installed_versions
 from haloforge.report.progress import Report
 from haloforge.schema import digest
 
-_PATIENCE_S = 60.0
 _OWN_CODE = "haloforge's code"
 
 
@@ -39,43 +38,33 @@ def differences(driver: Mapping[str, str], node: Mapping[str, str], computes: bo
     return found
 
 
-def check_versions(computing: str | None, report: Report) -> None:
-    """Asks every other node what it has; one where the resource `computing` is has to have all.
+def check_versions(known: Collection[str], computing: str | None, report: Report) -> set[str]:
+    """Asks every other node that is not among the ids in `known` what it has; one where the
+    resource `computing` is has to have all. Returns the ids of those that answered.
 
     Tells of a node that does not answer. Raises ResourceError naming nodes and differences.
     """
-    own = ray.get_runtime_context().get_node_id()
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != own]
-    ask = ray.remote(num_cpus=0, max_retries=0)(here)
-    asked = {
-        ask.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(): node
-        for node in nodes
-    }
-    if not asked:
-        return
-    answered, late = ray.wait([*asked], num_returns=len(asked), timeout=_PATIENCE_S)
-    for reference in late:
-        report.say(f"node {_name(asked[reference])} does not answer what versions it has")
-    own_versions = here()
-    faults = []
-    for reference in answered:
-        node = asked[reference]
+    skipped = {*known, ray.get_runtime_context().get_node_id()}
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in skipped]
+    if not nodes:
+        return set()
+    own, answered, faults = here(), set(), []
+    for node, told in on_each(nodes, here):
+        if told is None:
+            report.say(f"node {name_of(node)} does not answer what versions it has")
+            continue
+        answered.add(str(node["NodeID"]))
         resources = node["Resources"]
         computes = bool(resources.get(computing) if computing else resources.get("GPU"))
-        try:
-            found = differences(own_versions, ray.get(reference), computes)
-        except RayError as error:
-            found = [str(error).strip().splitlines()[-1]]
+        if isinstance(told, RayError):
+            found = [str(told).strip().splitlines()[-1]]
+        else:
+            found = differences(own, told, computes)
         if found:
-            faults.append(f"node {_name(node)}: {', '.join(found)}")
+            faults.append(f"node {name_of(node)}: {', '.join(found)}")
     if faults:
         raise ResourceError(
             f"{'; '.join(faults)}: install the same on all nodes (cluster/README.md), or set "
             "ray.same_versions=false"
         )
-
-
-def _name(node: Mapping[str, str]) -> str:
-    return node.get("NodeName") or node["NodeManagerAddress"]
+    return answered

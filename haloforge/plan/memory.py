@@ -27,7 +27,7 @@ _STEP_TOKENS, _STEP_TOKENS_LARGE, _LARGE_GB = 8192, 16384, 70
 # that ZeRO 3 keeps whole at a time.
 _BUCKET = 500_000_000 * 4
 _LIVE_PARAMETERS = 1_000_000_000 * 2
-_PROCESS = 3.0 * GB  # an actor with torch, vLLM or DeepSpeed in it
+PROCESS_GB = 3.0  # an actor with torch, vLLM or DeepSpeed in it
 _ROW_BYTES, _TOKEN_BYTES = 500, 4  # a sample's rows in Parquet, about
 
 
@@ -106,9 +106,15 @@ class Host:
 
 
 def host(
-    seats: Seats, shape: Shape, settings: Settings, placement: Placement, trainer: Items
+    seats: Seats,
+    shape: Shape,
+    settings: Settings,
+    placement: Placement,
+    trainer: Items,
+    process_gb: float = PROCESS_GB,
 ) -> Host:
-    """The host's memory of a node with these seats; `trainer` is what each trainer keeps there.
+    """The host's memory of a node with these seats; `trainer` is what each trainer keeps there,
+    `process_gb` what each of their processes takes beside that.
 
     An engine merges in fp32 (`Policy.merge_into`); asleep it keeps its weights here. A trainer
     reads the base here before it goes onto its GPU, under ZeRO 3 only the first trainer.
@@ -117,7 +123,7 @@ def host(
     on_gpu = placement.gpus_per_engine > 0
     engines, trainers = seats.engines, seats.trainers
     weights = size * weight_bytes(settings)
-    always: Items = {"processes": (engines + trainers) * _PROCESS}
+    always: Items = {"processes": (engines + trainers) * process_gb * GB}
     if placement.engines_sleep:
         always["weights of engines, asleep or just woken"] = engines * weights
     if not on_gpu:

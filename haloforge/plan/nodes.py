@@ -96,9 +96,7 @@ def _judging(nodes: Sequence[Node], settings: VerifySettings) -> list[Node]:
     return apart if settings.resource and apart else list(nodes)
 
 
-def seat(
-    nodes: Sequence[Node], placement: Placement, judges: Fleet, settings: VerifySettings
-) -> list[Seats]:
+def seat(nodes: Sequence[Node], placement: Placement) -> list[Seats]:
     """One way in which the bookings of `placement` fit the nodes: engines first, each node filled
     before the next. Ray decides by itself, and may spread them more.
 
@@ -119,18 +117,22 @@ def seat(
                 found.engines += 1
             else:
                 found.trainers += 1
-    judging = _judging(nodes, settings)
+    return seats
+
+
+def seat_verifiers(seats: Sequence[Seats], judges: Fleet, settings: VerifySettings) -> None:
+    """Spreads the verifiers over the nodes that may have them, by their CPUs."""
+    judging = _judging([place.node for place in seats], settings)
     cpus = sum(node.cpus for node in judging)
     for place in seats:
-        if place.node in judging:
+        if place.node in judging and cpus:
             place.verifiers = round(judges.max_actors * place.node.cpus / cpus)
-    return seats
 
 
 def _no_seat(
     kind: str, number: int, count: int, cpus: float, gpus: float, nodes: Sequence[Node]
 ) -> str:
-    most = max(node.gpus for node in nodes)
+    most = max((node.gpus for node in nodes), default=0)
     advice = "lower train.workers or rollout.engines"
     if kind == "engine":
         advice = "lower rollout.engines or rollout.tensor_parallel"
@@ -142,7 +144,7 @@ def _no_seat(
     )
     return (
         f"{kind} {number + 1} of {count} books {gpus:g} GPUs and {cpus:g} CPUs, which no node has "
-        f"left (nodes: {shapes}): {advice}"
+        f"left (nodes: {shapes or 'none'}): {advice}"
     )
 
 

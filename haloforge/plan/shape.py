@@ -15,6 +15,7 @@ from haloforge.model.adapter import read_info
 from haloforge.model.bases import check_name, default_base
 
 if TYPE_CHECKING:
+    from haloforge.model.policy import Policy
     from haloforge.train.model import ModelSize
 
 
@@ -46,8 +47,6 @@ def shape_of(settings: Settings) -> Shape:
 
     Raises InputError where nothing here says what its form is.
     """
-    from haloforge.train.model import model_size
-
     name = settings.raft.checkpoint or settings.model
     name = name or default_base(settings.plan.gpus_per_node)[0]
     adapter = Path(name).expanduser()
@@ -55,13 +54,29 @@ def shape_of(settings: Settings) -> Shape:
     if adapter_path is not None:
         name = read_info(adapter_path).base
     facts, source = _facts(name, settings.plan.architecture)
+    return _shape(name, facts, source, adapter_path, settings)
+
+
+def shape_at(policy: "Policy", settings: Settings) -> Shape:
+    """The shape of `policy`, whose base is on this disk, as `settings` train it."""
+    path = policy.base.path
+    return _shape(
+        policy.base.name, _read(path / "config.json"), str(path), policy.adapter, settings
+    )
+
+
+def _shape(
+    name: str, facts: dict[str, Any], source: str, adapter: Path | None, settings: Settings
+) -> Shape:
+    from haloforge.train.model import model_size
+
     config = _config(facts, source)
     text = config.get_text_config()
     heads = text.num_attention_heads
     return Shape(
         name=name,
         source=source,
-        size=model_size(config, adapter_path, settings.train),
+        size=model_size(config, adapter, settings.train),
         heads=heads,
         kv_heads=getattr(text, "num_key_value_heads", None) or heads,
         head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,

@@ -13,7 +13,7 @@ from haloforge.plan.nodes import Seats
 
 def plan_text(found: Plan, settings: Settings) -> str:
     """For a reader. GB are 2^30 bytes."""
-    shape, place = found.shape, found.placement
+    shape, place = found.memory.shape, found.placement
     parts = [
         f"{shape.name}: {shape.parameters:,} parameters, {shape.size.trained:,} of "
         f"{shape.size.parameters:,} train (form: {shape.source})",
@@ -21,21 +21,21 @@ def plan_text(found: Plan, settings: Settings) -> str:
         "Where (Ray may spread it otherwise):",
         *_where(found),
     ]
-    if found.engine_gpu is not None and found.trainer_gpu is not None:
+    if found.memory.engine_gpu is not None and found.memory.trainer_gpu is not None:
         each = min(seats.node.gpu_memory_gb for seats in found.seats if seats.node.gpus)
         turns = ", in turn with its trainer" if place.engines_sleep else ""
-        parts += _items(f"Each GPU of an engine{turns}", found.engine_gpu, each)
+        parts += _items(f"Each GPU of an engine{turns}", found.memory.engine_gpu, each)
         parts.append(
-            f"  the KV cache of an engine holds {found.kv_sequences:.1f} sequences of "
+            f"  the KV cache of an engine holds {found.memory.kv_sequences:.1f} sequences of "
             f"{settings.rollout.max_model_len} tokens (rollout.max_num_seqs is "
             f"{settings.rollout.max_num_seqs})"
         )
-        parts += _items("GPU of a trainer", found.trainer_gpu, each)
-    fullest = max(range(len(found.hosts)), key=lambda n: found.hosts[n].most[1])
-    phase, _ = found.hosts[fullest].most
+        parts += _items("GPU of a trainer", found.memory.trainer_gpu, each)
+    fullest = max(range(len(found.memory.hosts)), key=lambda n: found.memory.hosts[n].most[1])
+    phase, _ = found.memory.hosts[fullest].most
     parts += _items(
         f"Memory of node {fullest + 1}, the fullest, to {phase}",
-        found.hosts[fullest].phases[phase],
+        found.memory.hosts[fullest].phases[phase],
         found.seats[fullest].node.memory_gb,
     )
     largest = max(found.disks, key=lambda items: sum(items.values()))
@@ -139,10 +139,10 @@ def plan_json(found: Plan) -> dict[str, Any]:
     """All of it, with sizes in bytes and hours."""
     return {
         "model": {
-            "name": found.shape.name,
-            "source": found.shape.source,
-            "parameters": found.shape.parameters,
-            "trained": found.shape.size.trained,
+            "name": found.memory.shape.name,
+            "source": found.memory.shape.source,
+            "parameters": found.memory.shape.parameters,
+            "trained": found.memory.shape.size.trained,
         },
         "placement": asdict(found.placement),
         "verifiers": asdict(found.fleet),
@@ -154,11 +154,13 @@ def plan_json(found: Plan) -> dict[str, Any]:
                 "memory": needs.phases,
                 "disk": taken,
             }
-            for seats, needs, taken in zip(found.seats, found.hosts, found.disks, strict=True)
+            for seats, needs, taken in zip(
+                found.seats, found.memory.hosts, found.disks, strict=True
+            )
         ],
-        "engine_gpu": found.engine_gpu,
-        "trainer_gpu": found.trainer_gpu,
-        "kv_sequences": found.kv_sequences,
+        "engine_gpu": found.memory.engine_gpu,
+        "trainer_gpu": found.memory.trainer_gpu,
+        "kv_sequences": found.memory.kv_sequences,
         "rates": asdict(found.rates),
         "stages": [{**asdict(stage), "hours": stage.hours} for stage in found.stages],
         "hours_unknown": found.hours_unknown,

@@ -64,6 +64,7 @@ def raft(session: Session, policy: Policy, output: Path, fresh: bool = False) ->
     """
     run = _open(session, policy, output, fresh)
     began = time.time()
+    session.check_memory(policy, "engines", "trainers")
     held_out = HeldOut(session, run.output)
     held_out.score(policy, 0)
     for cycle in range(1, session.settings.raft.cycles + 1):

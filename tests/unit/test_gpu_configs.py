@@ -52,16 +52,16 @@ def resolved(name: str) -> dict[str, Any]:
 def row(name: str) -> str:
     """The configuration's line in the table of jobs/README.md."""
     found, settings = planned(name), settings_of(name)
-    assert found.engine_gpu is not None and found.trainer_gpu is not None
+    assert found.memory.engine_gpu is not None and found.memory.trainer_gpu is not None
     place, parallel = found.placement, settings.rollout.tensor_parallel
     cells = [
         f"`{name}`",
         f"{place.engines} x {parallel}" + (", in turn" if place.engines_sleep else ""),
         f"{place.trainers}" + (f", ZeRO {z}" if (z := settings.train.zero_stage) else ""),
-        f"{sum(found.engine_gpu.values()) / GB:.0f}",
-        f"{found.kv_sequences:,.0f} of {settings.rollout.max_model_len:,}",
-        f"{sum(found.trainer_gpu.values()) / GB:.0f}",
-        f"{max(host.most[1] for host in found.hosts) / GB:.0f}",
+        f"{sum(found.memory.engine_gpu.values()) / GB:.0f}",
+        f"{found.memory.kv_sequences:,.0f} of {settings.rollout.max_model_len:,}",
+        f"{sum(found.memory.trainer_gpu.values()) / GB:.0f}",
+        f"{max(host.most[1] for host in found.memory.hosts) / GB:.0f}",
         f"{max(sum(items.values()) for items in found.disks) / GB:.0f}",
     ]
     return f"| {' | '.join(cells)} |"
@@ -80,7 +80,9 @@ def test_there_is_one_for_each_size() -> None:
 def test_it_fits(name: str) -> None:
     found = planned(name)
     found.require_fit()
-    assert found.kv_sequences is not None and found.kv_sequences >= 8, "too few to be worth it"
+    assert found.memory.kv_sequences is not None and found.memory.kv_sequences >= 8, (
+        "too few to be worth it"
+    )
     gpus = [left for seats in found.seats for left in seats.gpus]
     assert len(gpus) == int(name.rpartition("-")[2].removesuffix("gpu"))
     assert not any(left > 0.9 for left in gpus), "a GPU has nothing to do"

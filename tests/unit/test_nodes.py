@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import ray.autoscaler.sdk
 import yaml
 
 from haloforge import nodes
 from haloforge.config import Settings, load_settings
 from haloforge.errors import ResourceError
-from haloforge.nodes import find_fleet, find_placement, limits
+from haloforge.nodes import Nodes, all_that_may_be
+from haloforge.placement import Fleet, Placement
 from haloforge.report.progress import Report
 from haloforge.versions import differences
 
@@ -21,6 +21,10 @@ HEAD = {"CPU": 0.0, "memory": 1.0}
 GPUS = {"CPU": 64.0, "GPU": 4.0}
 CPUS = {"CPU": 8.0, "gpu": 1.0}
 JUDGES = {"CPU": 32.0, "verifier": 1.0}
+SCALES = (
+    "ray.scales_to=[{count: 2, resources: {CPU: 64, GPU: 4}}, "
+    "{count: 1, resources: {CPU: 32, verifier: 1}}]"
+)
 
 
 class Cloud:
@@ -48,9 +52,20 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
     monkeypatch.setattr(ray.autoscaler.sdk, "request_resources", made.request)
     monkeypatch.setattr(time, "sleep", made.sleep)
     monkeypatch.setattr(time, "monotonic", lambda: made.now)
-    state = ray._private.state.state
-    monkeypatch.setattr(state, "get_max_resources_from_cluster_config", lambda: None)
+    monkeypatch.setattr(nodes, "_LAUNCHED", Path("/nonexistent"))
     return made
+
+
+def nodes_for(*assignments: str) -> Nodes:
+    return Nodes(given(*assignments), Report(), private=True)
+
+
+def find_placement(*assignments: str) -> Placement:
+    return nodes_for(*assignments).placement()
+
+
+def find_fleet(*assignments: str) -> Fleet:
+    return nodes_for(*assignments).fleet()
 
 
 def given(*assignments: str) -> Settings:
@@ -59,11 +74,11 @@ def given(*assignments: str) -> Settings:
 
 def test_a_driver_s_head_has_no_part_and_the_named_nodes_alone_compute(cloud: Cloud) -> None:
     cloud.there += [CPUS, JUDGES]
-    placed = find_placement(given("ray.compute_resource=gpu"), Report())
+    placed = find_placement("ray.compute_resource=gpu")
     assert placed.cpus_per_engine + placed.cpus_per_trainer <= CPUS["CPU"]
     assert placed.steering == {"gpu": 0.001}
-    assert find_placement(given(), Report()).steering == {}
-    judges = find_fleet(given("verify.resource=verifier"), Report())
+    assert find_placement().steering == {}
+    judges = find_fleet("verify.resource=verifier")
     assert judges.max_actors == JUDGES["CPU"]
     assert not cloud.asked
 
@@ -85,51 +100,95 @@ def test_what_nothing_adds_nodes_for_is_refused_at_once(
 ) -> None:
     cloud.there += there
     with pytest.raises(ResourceError, match=told):
-        find_placement(given(*assignments), Report())
+        find_placement(*assignments)
     assert cloud.now == 0 and not cloud.asked
 
 
 def test_verifiers_without_a_node_are_refused(cloud: Cloud) -> None:
     cloud.there += [CPUS]
     with pytest.raises(ResourceError, match=r"the Ray resource 'verifier' of verify.resource"):
-        find_fleet(given("verify.resource=verifier"), Report())
+        find_fleet("verify.resource=verifier")
     cloud.there[:] = [HEAD]
     with pytest.raises(ResourceError, match="no node has a CPU for verifiers"):
-        find_fleet(given(), Report())
+        find_fleet()
 
 
 def test_nodes_that_may_come_are_asked_for_and_waited_for(
     cloud: Cloud, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scales = "ray.scales_to={GPU: 8, CPU: 160, verifier: 1}"
     cloud.coming = [JUDGES, GPUS, GPUS]
-    wanted = given(scales, "rollout.engines=6", "train.workers=2")
-    placed = find_placement(wanted, Report())
+    wanted = nodes_for(SCALES, "rollout.engines=6", "train.workers=2", "verify.resource=verifier")
+    placed = wanted.placement()
     assert (placed.engines, placed.trainers, placed.gpus_per_engine) == (6, 2, 1)
-    assert cloud.asked[0] == [{"GPU": 1.0}] * 8
+    assert [bundle["GPU"] for bundle in cloud.asked[0]] == [1] * 8
     told = capsys.readouterr().err
-    assert "waiting for nodes for 6 engines and 2 trainers" in told
-    assert "0 s so far, 900 at most" in told
+    assert "waiting for nodes for engines and trainers: no node has a GPU; 0 s so far, 900" in told
+    wanted.fleet()
+    assert [bundle.get("GPU") for bundle in cloud.asked[-1]] == [1] * 8 + [None], "all is kept"
+    wanted.release()
+    assert cloud.asked[-1] == []
 
 
-def test_what_the_autoscaler_can_never_add_is_refused_at_once(cloud: Cloud) -> None:
-    with pytest.raises(ResourceError, match=r"cannot help: .* take 9 GPU of at most 8$"):
-        find_placement(given("ray.scales_to={GPU: 8, CPU: 99}", "rollout.engines=8"), Report())
-    with pytest.raises(ResourceError, match=r"take 0\.001 verifier of at most 0$"):
-        find_fleet(given("ray.scales_to={CPU: 99}", "verify.resource=verifier"), Report())
-    assert cloud.now == 0
+@pytest.mark.parametrize(
+    ("assignments", "told"),
+    [
+        (["rollout.engines=8"], r"need 9 GPUs, Ray has 8: .* counts all 3 nodes"),
+        (["rollout.tensor_parallel=8"], r"need 9 GPUs, Ray has 8"),
+        (["rollout.tensor_parallel=5"], r"tensor_parallel is 4 at most; that counts all 3 nodes"),
+        (["rollout.placement=colocated", "rollout.engines=3"], r"each of Ray's 8 GPUs"),
+        (["ray.compute_resource=gpu"], r"the Ray resource 'gpu' of ray.compute_resource; that"),
+    ],
+)
+def test_what_the_autoscaler_can_never_add_is_refused_at_once(
+    cloud: Cloud, assignments: list[str], told: str
+) -> None:
+    with pytest.raises(ResourceError, match=told):
+        find_placement(SCALES, *assignments)
+    with pytest.raises(ResourceError, match=r"'judge' of verify.resource: .* counts all 3 nodes"):
+        find_fleet(SCALES, "verify.resource=judge")
+    assert cloud.now == 0 and not cloud.asked
+
+
+def test_an_engine_and_a_trainer_take_turns_on_the_only_gpu_that_may_come(cloud: Cloud) -> None:
+    cloud.coming = [{"CPU": 8.0, "GPU": 1.0}]
+    placed = find_placement("ray.scales_to=[{count: 1, resources: {CPU: 8, GPU: 1}}]")
+    assert placed.engines_sleep
 
 
 def test_waiting_ends(cloud: Cloud) -> None:
-    with pytest.raises(ResourceError, match=r"did not come in 60 s \(ray\.wait_s\)$"):
-        find_placement(given("ray.scales_to={GPU: 8, CPU: 99}", "ray.wait_s=60"), Report())
+    with pytest.raises(ResourceError, match=r"trainers did not come in 60 s \(ray\.wait_s\)$"):
+        find_placement(SCALES, "ray.wait_s=60")
     assert 60 < cloud.now < 70
+
+
+def test_nodes_that_are_lost_are_waited_for_without_an_autoscaler(
+    cloud: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud.there += [CPUS, JUDGES]
+    had = nodes_for("verify.resource=verifier", "ray.compute_resource=gpu")
+    placed, judges = had.placement(), had.fleet()
+    cloud.there[:] = [HEAD]
+    cloud.coming = [HEAD, JUDGES]
+    assert had.fleet() == judges
+    assert "waiting for nodes for verifiers: no node with a CPU has" in capsys.readouterr().err
+    cloud.coming = [CPUS]
+    had.room_for_trainers(placed)
+    assert not cloud.asked
+    cloud.there[:] = [HEAD]
+    with pytest.raises(ResourceError, match="did not come in 900 s"):
+        had.fleet()
+
+
+def test_a_cluster_whose_gpu_nodes_also_verify_has_room(cloud: Cloud) -> None:
+    cloud.there += [{**GPUS, "verifier": 1.0}]
+    assert find_placement("verify.resource=verifier").trainers == 3
+    assert find_fleet("verify.resource=verifier").max_actors == GPUS["CPU"]
 
 
 def test_what_ray_up_was_told_limits_its_autoscaler(
     cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launched = {
+    launched: dict[str, Any] = {
         "head_node_type": "head",
         "available_node_types": {
             "head": {"resources": {"CPU": 0}, "max_workers": 0},
@@ -139,12 +198,14 @@ def test_what_ray_up_was_told_limits_its_autoscaler(
     }
     path = tmp_path / "ray_bootstrap_config.yaml"
     monkeypatch.setattr(nodes, "_LAUNCHED", path)
-    assert limits(given().ray) == {}
-    path.write_text(yaml.safe_dump(launched))
-    assert limits(given().ray) == {"CPU": 512.0, "GPU": 32.0, "verifier": 2.0}
-    assert limits(given("ray.scales_to={GPU: 1}").ray) == {"GPU": 1.0}
+    assert all_that_may_be(given().ray) == []
+    path.write_text(yaml.safe_dump(launched, sort_keys=False))
+    kinds = [launched["available_node_types"][name] for name in ("head", *["gpu"] * 4)]
+    judges = [{"CPU": 64, "verifier": 1}] * 2
+    assert all_that_may_be(given().ray) == [*(kind["resources"] for kind in kinds), *judges]
+    assert all_that_may_be(given(SCALES).ray) == [GPUS, GPUS, JUDGES]
     path.write_text(json.dumps([1]))
-    assert limits(given().ray) == {}
+    assert all_that_may_be(given().ray) == []
 
 
 def test_versions_are_named_where_they_differ() -> None:

@@ -12,7 +12,7 @@ import yaml
 from haloforge.config import Settings, load_settings
 from haloforge.errors import InputError, ResourceError
 from haloforge.model.adapter import AdapterInfo
-from haloforge.placement import Cluster, fleet, place
+from haloforge.placement import Cluster, place
 from haloforge.plan.fit import plan, plan_on
 from haloforge.plan.hours import Rates, rates_of, stages_of
 from haloforge.plan.memory import GB, engine_gpu, kv_bytes_per_token, trainer_gpu
@@ -21,7 +21,6 @@ from haloforge.plan.settings import PlanSettings
 from haloforge.plan.shape import shape_of, shipped
 from haloforge.store.cache import cache_folder
 from haloforge.study import _settings_digest
-from haloforge.verify.settings import VerifySettings
 
 # What the hub says of the weights of each: tensors' sizes, tied embeddings once.
 PUBLISHED = {
@@ -199,8 +198,7 @@ def seats_of(nodes: list[Node], **asked: Any) -> list[tuple[int, int]]:
         tuple(float(node.gpus) for node in nodes),
     )
     placed = place(cluster, **asked)
-    verify = VerifySettings()
-    found = seat(nodes, placed, fleet(cluster.cpus, verify), verify)
+    found = seat(nodes, placed)
     return [(node.engines, node.trainers) for node in found]
 
 
