@@ -25,7 +25,7 @@ from haloforge.placement import Fleet, Placement
 from haloforge.plan.living import Part
 from haloforge.reaper import start_reaper
 from haloforge.report.progress import Report
-from haloforge.report.quiet import loggers_to_files, native_stderr_to
+from haloforge.report.quiet import cluster_errors_to_stderr, loggers_to_files, native_stderr_to
 from haloforge.rollout.engine import computed_dtype
 from haloforge.rollout.pool import EnginePool
 
@@ -204,6 +204,7 @@ class Session:
 def _connect(settings: Settings, report: Report) -> bool:
     """Joins the cluster that is named, or starts a private Ray; True for a private one."""
     loggers_to_files()
+    cluster_errors_to_stderr()
     address = settings.ray.address or os.environ.get("RAY_ADDRESS")
     if address is not None and address.startswith(("http://", "https://")):
         address = os.environ.get("RAY_ADDRESS", "")  # of the cluster that a job runs on

@@ -6,6 +6,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import ray
 
 _STDERR = 2
 
@@ -53,3 +56,13 @@ def loggers_to_files() -> None:
                 handler, logging.FileHandler
             ):
                 logger.removeHandler(handler)
+
+
+def cluster_errors_to_stderr() -> None:
+    """What Ray tells every driver of its cluster, such as the end of a lost node's log, goes where
+    native code writes. Ray prints it to standard output, where results are."""
+
+    def write(data: dict[str, Any], ignore_prefix: bool) -> None:
+        os.write(_STDERR, "".join(f"{line}\n" for line in data["lines"]).encode())
+
+    ray._private.worker.print_to_stdstream = write

@@ -64,6 +64,7 @@ def model_size(
         else:
             adapter = LoraConfig.from_pretrained(adapter_path)
             adapter.inference_mode = False
+            adapter.base_model_name_or_path = None  # PEFT warns where it is not that of `base`
             model = get_peft_model(base, adapter, autocast_adapter_dtype=False)
     weights = list(model.parameters())
     outer = {
