@@ -81,6 +81,7 @@ def _inputs(stage: str, context: click.Context, settings: "Settings") -> Iterato
         typed = context.get_parameter_source(name) == ParameterSource.COMMANDLINE
         if typed and name in INPUT_OPTIONS:
             yield from _paths(_texts(value))
+    yield from _paths(_of_entry(context.params))
     usual = type(settings)()
     for name in (*READS.get(stage, ()), *EVERY_STAGE_READS):
         value = _setting(settings, name)
@@ -88,6 +89,15 @@ def _inputs(stage: str, context: click.Context, settings: "Settings") -> Iterato
             continue
         own = name == "verify.verifier"  # else a toolchain's name, whatever folder is called so
         yield from _paths(text for text in _texts(value) if ":" in text or not own)
+
+
+def _of_entry(given: dict[str, Any]) -> Iterator[str]:
+    """The rows that an entry of the user's own names, where no copy takes their place."""
+    from haloforge.data.catalogue import find_entry
+
+    dataset = given.get("dataset")
+    if dataset and not given["copy"] and Path(dataset).is_file() and (entry := find_entry(dataset)):
+        yield from _texts(entry.origin.path)
 
 
 def _paths(texts: "Iterator[str]") -> Iterator[str]:

@@ -145,6 +145,23 @@ def test_only_what_is_named_on_purpose_goes_along(here: Path) -> None:
     ) == {"my data.jsonl"}
 
 
+def test_the_rows_that_an_entry_of_ones_own_names_go_along(here: Path) -> None:
+    (here / "sets").mkdir()
+    (here / "sets" / "rows.jsonl").write_text("x")
+    entry = {
+        "name": "mine",
+        "origin": {"path": "rows.jsonl"},
+        "splits": {"train": {"used_for": "train"}},
+        "licence": "mit",
+        "languages": ["cpp"],
+        "uses": ["sft"],
+        "adapter": "chat",
+    }
+    (here / "sets" / "mine.yaml").write_text(json.dumps(entry))
+    job, _ = job_of("prepare", ("--dataset", "sets/mine.yaml", "--output", "/s"))
+    assert {*map(str, job.files)} == {"sets/mine.yaml", "sets/rows.jsonl"}
+
+
 def test_each_setting_and_option_that_is_a_text_is_known_to_be_read_or_not() -> None:
     read = {
         *of_command.EVERY_STAGE_READS,
