@@ -242,7 +242,7 @@ def submit(client: "JobSubmissionClient", job: Job, say: Callable[[str], None]) 
                     )
                 return name
             except InfraError as error:
-                if "already exists" not in str(error):  # another was faster
+                if "already exists" not in str(error):  # as where another was faster
                     raise
                 refused = error
         raise refused

@@ -28,7 +28,7 @@ class LocalCluster:
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """The script with `arguments`."""
-        words = [SCRIPT, *arguments]
+        words = [str(SCRIPT), *arguments]
         return subprocess.run(
             words, env=self.environment, cwd="/", capture_output=True, text=True, timeout=400
         )
