@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import requests
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, RayError
 
 import haloforge
 from haloforge.errors import InfraError, InputError, ResourceError
@@ -192,7 +192,7 @@ def connect(address: str | None) -> "JobSubmissionClient":
         raise ResourceError(f"the job server at {where} {_TOKEN}") from error
     except TimeoutError as error:
         raise ResourceError(f"no job server at {where}: no answer in {_CONNECT_S:g} s") from error
-    except (*_BROKEN, LookupError, TypeError) as error:  # the last two: it is another server
+    except (*_BROKEN, RayError, LookupError, TypeError) as error:  # as of another server
         raise ResourceError(f"no job server at {where}: {_line(error)}") from error
 
 
