@@ -2,61 +2,93 @@
 
 What goes along is this package, so that the job runs the code of the submitter, and the files that
 the command or its settings name by a relative path. All else is on the cluster: absolute paths and
-URIs are read there, and outputs have to be such, for a job's own folder is gone with it.
+URIs are read there, and outputs have to be such, for a job's own folder is gone with it. Of the
+environment nothing goes along: Ray keeps and shows what a job is given, so that tokens and keys are
+set where the cluster's nodes are started.
 """
 
 import asyncio
+import logging
 import os
+import re
 import shlex
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import aiohttp
+import requests
+from ray.exceptions import AuthenticationError, RayError
 
 import haloforge
 from haloforge.errors import InfraError, InputError, ResourceError
 from haloforge.schema import digest
+from haloforge.verify.own_sources import COMMAND
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobDetails, JobSubmissionClient
+    from ray.job_submission import JobSubmissionClient
 
 MAX_UPLOAD_MB = 100
 _PATIENCE_S = 120.0
 _AGAIN_S = 2.0
+_CONNECT_S = 10.0
+_TRIES = 3
 _JOB_SERVER = 8265
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-_SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+# By a .gitignore in a folder Ray would leave out what was named on purpose.
+_SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".git", ".gitignore"}
+_LOGGERS = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env")
+# What a server that is away, or a proxy before it, ends in.
+_BROKEN = (OSError, RuntimeError, ValueError, aiohttp.ClientError)
+_ELSEWHERE = "give an absolute path that all nodes share, or a URI such as s3://bucket/run"
+_TOKEN = (
+    "wants the cluster's token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+)
+_MANGLED = re.compile(r"[a-z][a-z0-9+.-]*:/")
+# A name before the host, or an option such as secret_key=.
+_SECRET = re.compile(
+    r"://[^/\s?#]*@|://[^/\s@]*:(?!\d+/)[^\s@?]*@|[?&][^=&\s]*(secret|password|token)[^=&\s]*=",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
 class Job:
-    """`script` in `jobs/` with its `arguments`. `files` are paths relative to the current folder
-    that go along; `name` begins the job's id, which is the same for the same job."""
+    """`stage` with the `words` of its command line. `files` are paths relative to the current
+    folder that go along; `name` begins the job's id, which is the same for the same job."""
 
-    script: str
-    arguments: tuple[str, ...]
+    stage: str
+    words: tuple[str, ...]
     files: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
         """The stage and a digest of what is asked for."""
-        return f"{self.script}-{digest(self.script, *self.arguments)[:8]}"
+        return f"{self.stage}-{digest(*self.words)[:8]}"
 
     @property
     def entrypoint(self) -> str:
         """The shell command that runs in the uploaded folder."""
-        return shlex.join(["python", f"jobs/{self.script}.py", *self.arguments])
+        return shlex.join(["python", "-m", haloforge.__name__, *self.words])
 
 
 def named_files(values: Iterable[str]) -> tuple[Path, ...]:
-    """The relative paths among `values` that are here, also where one is a part of a value, as in
-    `check.py:Class` or `cmd:./check.sh {file}`. Raises InputError for one outside this folder."""
+    """The relative paths among `values` that are here, also in `check.py:Class` and
+    `cmd:./check.sh {file}`. Raises InputError for one outside this folder."""
     found: dict[Path, None] = {}
     for value in values:
-        for word in (value, value.partition(":")[0], *value.removeprefix("cmd:").split()):
+        if value.startswith(COMMAND):
+            words = shlex.split(value.removeprefix(COMMAND))
+        else:
+            words = [value, value.rpartition(":")[0]]
+        for word in words:
             path = Path(word)
             if word in ("", ".") or path.is_absolute() or not path.exists():
                 continue
@@ -69,13 +101,35 @@ def named_files(values: Iterable[str]) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def check_output(path: str | Path, flag: str) -> None:
-    """Raises InputError where the job would write `path` into its own, temporary folder."""
+def check_output(path: str | Path | None, flag: str) -> None:
+    """Raises InputError where the job would write `path` into its own, temporary folder; None is
+    a default there. A Path holds no URI: what names one is a folder called `s3:`."""
+    if path is None:
+        raise InputError(
+            f"{flag} is missing: the results would be in the job's own folder and gone with it; "
+            f"{_ELSEWHERE}"
+        )
+    if isinstance(path, Path) and _MANGLED.match(str(path)):
+        raise InputError(
+            f"{flag} {path}: this command writes to a path, not to an address; give an absolute "
+            "path that all nodes share"
+        )
     if "://" not in str(path) and not Path(path).is_absolute():
         raise InputError(
             f"{flag} {path}: relative, so it would be in the job's own folder and gone with it; "
-            "give an absolute path that all nodes share, or a URI such as s3://bucket/run"
+            f"{_ELSEWHERE}"
         )
+
+
+def check_secrets(values: Iterable[str]) -> None:
+    """Raises InputError where one of `values` is an address with a password or key in it."""
+    for value in values:
+        if found := _SECRET.search(value):
+            raise InputError(
+                f"{value[: found.start()]}...: an address with a name, password or key in it, "
+                "which Ray would keep and show with the job; set it in the environment of the "
+                "cluster's nodes"
+            )
 
 
 def stage_upload(job: Job, folder: Path) -> int:
@@ -84,10 +138,8 @@ def stage_upload(job: Job, folder: Path) -> int:
     Raises InputError where it is more than MAX_UPLOAD_MB, naming the largest.
     """
     package = Path(haloforge.__file__).parent
-    script = Path("jobs") / f"{job.script}.py"
     pairs = [
         *_files(package, Path(package.name)),
-        (package.parent / script, script),
         *(pair for path in job.files for pair in _files(path, path)),
     ]
     sizes = {target: source.stat().st_size for source, target in pairs}
@@ -111,8 +163,9 @@ def _files(path: Path, target: Path) -> Iterator[tuple[Path, Path]]:
         yield path, target
         return
     for inner in sorted(path.rglob("*")):
-        if inner.is_file() and not _SKIPPED.intersection(inner.parts):
-            yield inner, target / inner.relative_to(path)
+        below = inner.relative_to(path)
+        if inner.is_file() and not _SKIPPED.intersection(below.parts):
+            yield inner, target / below
 
 
 def connect(address: str | None) -> "JobSubmissionClient":
@@ -121,86 +174,160 @@ def connect(address: str | None) -> "JobSubmissionClient":
 
     Raises ResourceError where none answers, or where it wants a token that was not given.
     """
-    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
+    for name in _LOGGERS:  # each request is told there
+        logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
     if address is not None:
         for name in _ADDRESSES:  # which Ray would prefer
             os.environ.pop(name, None)
         if "://" not in address and address != "auto":
             address = f"http://{address}" if ":" in address else f"http://{address}:{_JOB_SERVER}"
-    where = address or "this machine"
+    named = address or next((os.environ[name] for name in _ADDRESSES if os.environ.get(name)), None)
+    where = named or "this machine"
     try:
+        _probe(named)
         return JobSubmissionClient(address)
     except AuthenticationError as error:
-        raise ResourceError(
-            f"the job server at {where} wants a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN "
-            "or RAY_AUTH_TOKEN_PATH to the cluster's"
-        ) from error
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ResourceError(f"no job server at {where}: {_first_line(error)}") from error
+        raise ResourceError(f"the job server at {where} {_TOKEN}") from error
+    except TimeoutError as error:
+        raise ResourceError(f"no job server at {where}: no answer in {_CONNECT_S:g} s") from error
+    except (*_BROKEN, RayError, LookupError, TypeError) as error:  # as of another server
+        raise ResourceError(f"no job server at {where}: {_line(error)}") from error
+
+
+def _probe(address: str | None) -> None:
+    """Raises TimeoutError where `address` does not answer in time; Ray would wait for minutes. What
+    else is wrong with it is left to Ray to find."""
+    if address is None or ":" not in address:
+        return
+    if address.startswith(("http://", "https://")):
+        try:
+            requests.get(f"{address.rstrip('/')}/api/version", timeout=_CONNECT_S)
+        except requests.Timeout as error:
+            raise TimeoutError from error
+        except requests.RequestException:
+            return
+    else:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        socket.create_connection((parts.hostname, parts.port or _JOB_SERVER), _CONNECT_S).close()
 
 
 def submit(client: "JobSubmissionClient", job: Job, say: Callable[[str], None]) -> str:
-    """Submits `job` and returns its id. One that runs already is not started a second time."""
-    known = [found for found in client.list_jobs() if _is_of(job, found)]
-    for found in known:
-        if not found.status.is_terminal():
-            say(f"job {found.submission_id} runs already: this is that one")
-            return str(found.submission_id)
-    name = f"{job.name}-{len(known) + 1}"
+    """Submits `job` and returns its id. One that runs already is not started a second time.
+
+    Raises InfraError where the server does not take it.
+    """
     with TemporaryDirectory(prefix="haloforge-submit-") as folder:
         size = stage_upload(job, Path(folder))
-        say(f"job {name}: uploading {size / 2**20:.1f} MB: {_told(job)}")
-        return str(
-            client.submit_job(
-                entrypoint=job.entrypoint,
-                submission_id=name,
-                runtime_env={"working_dir": folder},
-            )
-        )
+        for _ in range(_TRIES):
+            with _asking("the job server does not list its jobs"):
+                known = {str(found.submission_id): found for found in client.list_jobs()}
+            numbers = [0]
+            for name, found in known.items():
+                if (number := _number(job, name)) is None:
+                    continue
+                if not found.status.is_terminal():
+                    say(f"job {name} runs already: this is that one")
+                    return name
+                numbers.append(number)
+            name = f"{job.name}-{max(numbers) + 1}"
+            say(f"job {name}: uploading {size / 2**20:.1f} MB: {_told(job)}")
+            try:
+                with _asking(f"the job server did not take job {name}"):
+                    client.submit_job(
+                        entrypoint=job.entrypoint,
+                        submission_id=name,
+                        runtime_env={"working_dir": folder},
+                    )
+                return name
+            except InfraError as error:
+                if "already exists" not in str(error):  # as where another was faster
+                    raise
+                refused = error
+        raise refused
 
 
-def _is_of(job: Job, found: "JobDetails") -> bool:
-    return str(found.submission_id or "").rpartition("-")[0] == job.name
+def _number(job: Job, name: str) -> int | None:
+    """Which submission of `job` the id `name` is; None for another job's."""
+    begins, _, number = name.rpartition("-")
+    return int(number) if begins == job.name and number.isdecimal() else None
 
 
 def _told(job: Job) -> str:
-    named = [str(path) for path in job.files]
-    return ", ".join(["haloforge/", f"jobs/{job.script}.py", *named])
+    return ", ".join([f"{haloforge.__name__}/", *map(str, job.files)])
+
+
+@contextmanager
+def _asking(what: str) -> Iterator[None]:
+    """What fails inside is said in one line, which begins with `what`."""
+    try:
+        yield
+    except AuthenticationError as error:
+        raise ResourceError(f"the job server {_TOKEN}") from error
+    except _BROKEN as error:
+        raise InfraError(f"{what}: {_line(error)}") from error
 
 
 def follow(client: "JobSubmissionClient", name: str, write: Callable[[str], None]) -> int:
     """Writes what the job says until it ends; its exit code.
 
     A connection that breaks is made again. Raises InfraError where the cluster does not answer for
-    two minutes, or where the job ended without its program having begun.
+    two minutes or does not know the job any more, or where the job ended without its program having
+    begun.
     """
-    written, silent_since = 0, None
+    written, broken, silent_since = 0, 0, None
 
     def tell(words: str) -> None:
         nonlocal written
         written += len(words)
-        write(words)
+        try:
+            write(words)
+        except OSError as error:
+            raise InfraError(
+                f"what job {name} says cannot be written ({_line(error)}); it goes on"
+            ) from error
 
     while True:
         try:
             asyncio.run(_tail(client, name, written, tell))
+            broken = 0
+        except _BROKEN:  # what of, the next request says
+            broken += 1
+        try:
             info = client.get_job_info(name)
-            if info.status.is_terminal():
-                break
-            silent_since = None
-        except (OSError, RuntimeError) as error:
+        except AuthenticationError as error:
+            raise ResourceError(f"the job server of job {name} {_TOKEN}") from error
+        except _BROKEN as error:
+            if _is_unknown(client, name, error):
+                raise InfraError(
+                    f"job {name} is not known there any more: the cluster's head was started anew, "
+                    "which ended it; submitted again it goes on where it was"
+                ) from error
             silent_since = silent_since or time.monotonic()
             if time.monotonic() - silent_since > _PATIENCE_S:
                 raise InfraError(
-                    f"the cluster of job {name} answers no more ({_first_line(error)}); where it "
+                    f"the cluster of job {name} answers no more ({_line(error)}); where it "
                     "is there again, the same command goes on"
                 ) from error
+        else:
+            silent_since = None
+            if info.status.is_terminal() and (not broken or broken >= _TRIES):
+                break
         time.sleep(_AGAIN_S)
     if info.driver_exit_code is None and info.status != "SUCCEEDED":
-        raise InfraError(f"job {name} {info.status.lower()}: {_first_line(info.message or '')}")
+        raise InfraError(f"job {name} {info.status.lower()}: {_line(info.message or '')}")
     return int(info.driver_exit_code or 0)
+
+
+def _is_unknown(client: "JobSubmissionClient", name: str, error: Exception) -> bool:
+    """Whether the server itself says so: a 404 alone may be a proxy's."""
+    if "status code 404" not in str(error):
+        return False
+    try:
+        return all(found.submission_id != name for found in client.list_jobs())
+    except _BROKEN:
+        return False
 
 
 async def _tail(
@@ -215,5 +342,10 @@ async def _tail(
             tell(new)
 
 
-def _first_line(error: object) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+def _line(error: object) -> str:
+    """The first line of a message; of a traceback, in which Ray's server tells its errors, the
+    last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" .")]
+    if not lines:
+        return type(error).__name__ if isinstance(error, Exception) else "no message"
+    return lines[-1] if "Traceback" in lines[0] else lines[0]

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
@@ -28,14 +27,15 @@ def command_line(stage: str, arguments: Sequence[str]) -> list[str]:
     return [group, *usual, *arguments]
 
 
-def parsed(words: Sequence[str]) -> dict[str, Any]:
-    """The options that the command line `words` gives, by name. Raises click's UsageError."""
+def parsed(words: Sequence[str]) -> click.Context:
+    """What the command line `words` gives, as its command would have it. Raises click's
+    UsageError."""
     command: click.Command = cli
     context = click.Context(cli, info_name="halo-forge")
     left = list(words)
     while isinstance(command, click.Group):
         command = command.commands[left.pop(0)]
-    return command.make_context(command.name, left, parent=context).params
+    return command.make_context(command.name, left, parent=context)
 
 
 def run_stage(stage: str) -> None:
