@@ -20,8 +20,7 @@ import yaml
 from haloforge.config import NodeKind, RaySettings, Settings
 from haloforge.errors import ResourceError
 from haloforge.model.policy import Policy
-from haloforge.placement import Cluster, Fleet, Placement, fleet, place
-from haloforge.plan.living import Part, check_memory, with_gpu_memory
+from haloforge.placement import Cluster, Fleet, Part, Placement, fleet, place
 from haloforge.plan.nodes import Node, seat
 from haloforge.report.progress import Report
 from haloforge.versions import check_versions
@@ -55,7 +54,7 @@ def _launched(path: Path) -> list[NodeKind]:
         return [
             NodeKind(count=count, resources=kind["resources"])
             for name, kind in config["available_node_types"].items()
-            if (count := 1 if name == head else kind.get("max_workers", 0))
+            if kind["resources"] and (count := 1 if name == head else kind.get("max_workers", 0))
         ]
     except (OSError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError):
         return []
@@ -109,6 +108,8 @@ class Nodes:
     def check_memory(self, placement: Placement, policy: Policy, parts: Sequence[Part]) -> None:
         """Raises ResourceError, with the numbers, where one of the `parts` that `policy` has does
         not fit the memory of the nodes."""
+        from haloforge.plan.living import check_memory, with_gpu_memory  # torch: not for verifiers
+
         gpus, resource = placement.gpus_per_engine > 0, placement.resource
         infos = [node for node in ray.nodes() if node["Alive"]]
         infos = [info for info in infos if _computes(info["Resources"], gpus, resource)]

@@ -32,6 +32,7 @@ _BESIDE_SHARE = 0.5
 _COLOCATED_ENGINE, _COLOCATED_TRAINER = 0.6, 0.4
 
 Layout = Literal["auto", "disaggregated", "colocated"]
+Part = Literal["engines", "trainers"]
 
 
 @dataclass(frozen=True)

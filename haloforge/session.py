@@ -21,8 +21,7 @@ from haloforge.errors import InputError, ResourceError
 from haloforge.model.bases import Base, default_base, same_form
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.nodes import Nodes
-from haloforge.placement import Fleet, Placement
-from haloforge.plan.living import Part
+from haloforge.placement import Fleet, Part, Placement
 from haloforge.reaper import start_reaper
 from haloforge.report.progress import Report
 from haloforge.report.quiet import cluster_errors_to_stderr, loggers_to_files, native_stderr_to

@@ -3,18 +3,16 @@
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 from haloforge.config import Settings
 from haloforge.each_node import NodeInfo, on_each
 from haloforge.errors import ResourceError
 from haloforge.model.policy import Policy
-from haloforge.placement import Placement
+from haloforge.placement import Part, Placement
 from haloforge.plan.nodes import Node, seat
 from haloforge.plan.room import memory_of
 from haloforge.plan.shape import shape_at
 
-Part = Literal["engines", "trainers"]
 # What of `Memory.misfits` they are.
 _PHASES = {"engines": ("engine", "swap the policy"), "trainers": ("trainer", "train")}
 _ASK = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")

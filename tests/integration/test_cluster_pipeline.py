@@ -1,5 +1,5 @@
-"""The whole path on three local nodes, by submitted jobs that lose their submitter and both workers,
-gives the samples of an undisturbed run on one."""
+"""The whole path on three local nodes, by submitted jobs that lose their submitter and both
+workers, gives the samples of an undisturbed run on one."""
 
 import subprocess
 import sys

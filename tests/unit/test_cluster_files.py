@@ -145,11 +145,26 @@ def test_a_job_goes_on_in_its_run_folder_on_the_shared_volume() -> None:
     spec = manifest("RayJob")["spec"]
     words = shlex.split(spec["entrypoint"])
     options = dict(zip(words[2::2], words[3::2], strict=True))
+    assigned = [
+        value for flag, value in zip(words[2::2], words[3::2], strict=True) if flag == "--set"
+    ]
     assert words[:2] == ["python", "/haloforge/jobs/pipeline.py"]
     assert options["--output"].startswith("/mnt/haloforge/")
     config = ROOT / Path(options["--config"]).relative_to("/haloforge")
-    settings = load_settings(config, {}, (options["--set"],))
+    settings = load_settings(config, {}, assigned)
     assert settings.verify.resource in group_of("RayJob", "verifier")["resources"]
+    types = node_types_of(cluster_spec("RayJob"))
+    assert [kind.model_dump() for kind in settings.ray.scales_to or ()] == [
+        {
+            "count": types[name]["max_workers"],
+            "resources": {
+                key: value
+                for key, value in types[name]["resources"].items()
+                if key in ("CPU", "GPU", "verifier")
+            },
+        }
+        for name in ("gpu", "verifier")
+    ], "what the manifest lets the autoscaler add"
     assert spec["backoffLimit"] > 0
     assert spec["shutdownAfterJobFinishes"]
     [submitter] = spec["submitterPodTemplate"]["spec"]["containers"]
