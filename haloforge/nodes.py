@@ -61,18 +61,19 @@ def _launched(path: Path) -> list[NodeKind]:
 
 
 class Nodes:
-    """What of Ray's nodes a run may book. An autoscaler keeps what was asked for until `release`.
+    """What of the nodes a run may book; an autoscaler keeps what was asked for until `release`."""
 
-    On a cluster, nodes have to have the versions of this process where `ray.same_versions` says so:
-    those that are there, and those that come while a run waits or is about to judge.
-    """
-
-    def __init__(self, settings: Settings, report: Report, private: bool) -> None:
+    def __init__(self, settings: Settings, report: Report) -> None:
         self._settings, self._report = settings, report
-        self._compares = settings.ray.same_versions and not private
+        self._compares = False
         self._asked: dict[str, list[dict[str, float]]] = {}
         self._known: set[str] = set()
         self._had: set[str] = set()
+
+    def compare_versions(self) -> None:
+        """Raises ResourceError naming the nodes that have other versions than this process. From
+        now on those that come later are asked too, before engines, trainers or verifiers start."""
+        self._compares = True
         self._compare()
 
     def gpus(self) -> bool:

@@ -44,6 +44,7 @@ class Session:
         self.report = Report()
         self.engine_starts = 0
         self.seconds_starting = 0.0
+        self._nodes = Nodes(settings, self.report)
         self._pool: EnginePool | None = None
         self._pool_base: Base | None = None
         self._closing = ExitStack()
@@ -59,12 +60,13 @@ class Session:
             signal.signal(signal.SIGTERM, _stop)  # Ray has put its own handler there
         self._closing.enter_context(native_stderr_to(_log_folder() / "haloforge.err"))
         self._closing.callback(ray.shutdown)
-        try:
-            self._nodes = Nodes(self.settings, self.report, private)
-        except BaseException:
-            self._closing.close()
-            raise
         self._closing.callback(self._nodes.release)
+        if self.settings.ray.same_versions and not private:
+            try:
+                self._nodes.compare_versions()
+            except BaseException:
+                self._closing.close()
+                raise
         return self
 
     def __exit__(

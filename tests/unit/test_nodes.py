@@ -57,7 +57,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
 
 
 def nodes_for(*assignments: str) -> Nodes:
-    return Nodes(given(*assignments), Report(), private=True)
+    return Nodes(given(*assignments), Report())
 
 
 def find_placement(*assignments: str) -> Placement:
