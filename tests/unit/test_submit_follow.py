@@ -2,7 +2,9 @@
 
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -222,3 +224,35 @@ def test_a_server_that_does_not_answer_is_not_waited_for(
     with pytest.raises(ResourceError, match="no job server at ") as refused:
         connect(f"{scheme}://{address}" if scheme else address)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (401, "", "wants the cluster's token"),
+        (403, "", "wants the cluster's token"),
+        (404, "not here", "Version check returned 404"),
+        (502, "bad gateway", "502 Server Error"),
+        (200, "<html>", ""),
+        (200, "{}", "ray_version"),
+        (200, "[]", ""),
+    ],
+)
+def test_what_is_no_job_server_or_lets_nobody_in_is_one_line(
+    status: int, body: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    monkeypatch.setenv("no_proxy", "*")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(ResourceError, match="job server at http") as refused:
+            connect(f"127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert told in str(refused.value) and "\n" not in str(refused.value)
