@@ -76,19 +76,17 @@ def job_of(stage: str, arguments: tuple[str, ...]) -> "tuple[Job, Settings]":
 
 
 def _inputs(stage: str, context: click.Context, settings: "Settings") -> Iterator[str]:
-    """What is named on purpose: on the command line, or by settings other than the default."""
+    """What is named on purpose: on the command line, or by settings, none of which names a file by
+    default."""
     for name, value in context.params.items():
         typed = context.get_parameter_source(name) == ParameterSource.COMMANDLINE
         if typed and name in INPUT_OPTIONS:
             yield from _paths(_texts(value))
     yield from _paths(_of_entry(context.params))
-    usual = type(settings)()
     for name in (*READS.get(stage, ()), *EVERY_STAGE_READS):
-        value = _setting(settings, name)
-        if value == _setting(usual, name):
-            continue
         own = name == "verify.verifier"  # else a toolchain's name, whatever folder is called so
-        yield from _paths(text for text in _texts(value) if ":" in text or not own)
+        texts = _texts(_setting(settings, name))
+        yield from _paths(text for text in texts if ":" in text or not own)
 
 
 def _of_entry(given: dict[str, Any]) -> Iterator[str]:

@@ -106,7 +106,7 @@ def _outlives_who_follows_it(submit: Submitter, output: Path) -> None:
     assert "runs already: this is that one" in again.stderr and "uploading" not in again.stderr
     assert f"Verdicts: {output}/v.parquet" in again.stdout
     verdicts = pq.read_table(output / "v.parquet").to_pylist()
-    assert [verdict["outcome"] for verdict in verdicts] == ["pass"] * ROWS
+    assert [verdict["outcome"] for verdict in verdicts] == ["passed"] * ROWS
     name = again.stderr.split("job ")[1].split()[0]
     third = submit(*asked)
     assert third.returncode == 0, third.stdout + third.stderr

@@ -1,14 +1,19 @@
 """How a job is submitted and followed, what breaks on the way, with no cluster."""
 
 import json
+import logging
 import socket
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
+import ray
 from ray.job_submission import JobStatus
 
 from haloforge import submit as module
@@ -63,6 +68,13 @@ class Client:
         if self.gone is not None:
             raise self.gone
         return running if self.says else self.ended
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def followed(
@@ -214,7 +226,6 @@ def test_a_server_that_does_not_answer_is_not_waited_for(
     scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_CONNECT_S", 0.2)
-    monkeypatch.setenv("no_proxy", "*")
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, says nothing
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ResourceError, match=r"no job server at .*: no answer in 0\.2 s$"):
@@ -222,3 +233,58 @@ def test_a_server_that_does_not_answer_is_not_waited_for(
     with pytest.raises(ResourceError, match="no job server at ") as refused:
         connect(f"{scheme}://{address}" if scheme else address)
     assert "\n" not in str(refused.value)
+
+
+@contextmanager
+def answering(status: int, body: str) -> Iterator[str]:
+    """The address of a server that gives this answer to all that is asked."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (401, "", "wants the cluster's token"),
+        (403, "", "wants the cluster's token"),
+        (404, "not here", "Version check returned 404"),
+        (502, "bad gateway", "502 Server Error"),
+        (200, "<html>", ""),
+        (200, "{}", "ray_version"),
+        (200, "[]", ""),
+    ],
+)
+def test_what_is_no_job_server_or_lets_nobody_in_is_one_line(
+    status: int, body: str, told: str
+) -> None:
+    raises = pytest.raises(ResourceError, match="job server at http")
+    with answering(status, body) as address, raises as refused:
+        connect(address)
+    assert told in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_what_ray_says_of_its_requests_is_not_shown() -> None:
+    loggers = [
+        logging.getLogger(f"ray.{name}")
+        for name in (
+            "dashboard.modules.dashboard_sdk",
+            "dashboard.modules.job.sdk",
+            "_private.runtime_env.packaging",
+        )
+    ]
+    for logger in loggers[:2]:
+        logger.setLevel(logging.INFO)  # as Ray does
+    with answering(200, json.dumps({"ray_version": ray.__version__})) as address:
+        connect(address)
+    assert not [logger.name for logger in loggers if logger.isEnabledFor(logging.INFO)]
