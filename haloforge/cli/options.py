@@ -7,8 +7,27 @@ from typing import Any, TypeVar
 import click
 
 from haloforge.config import Settings, load_settings
+from haloforge.errors import InputError
+from haloforge.store.storage import check_address
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class LocalPath(click.Path):
+    """A path on this machine. An address is refused, of which a path would make another."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if "://" in str(value):
+            check_address(str(value))
+            given = param.opts[0] if isinstance(param, click.Option) else "given"
+            raise InputError(f"{given} {value}: expected a path on this machine, not an address")
+        return super().convert(value, param, ctx)
+
+
+LOCAL = LocalPath()
 
 
 def shared_options(command: _Command) -> _Command:
@@ -29,9 +48,7 @@ def settings_options(command: _Command) -> _Command:
 
 def given_options(command: _Command) -> _Command:
     """--config and --set, for commands that need no Ray."""
-    config = click.option(
-        "--config", "config", type=click.Path(path_type=Path), help="Settings in YAML."
-    )
+    config = click.option("--config", "config", type=LOCAL, help="Settings in YAML.")
     assignments = click.option(
         "--set",
         "assignments",
