@@ -7,24 +7,19 @@ from typing import Any, TypeVar
 import click
 
 from haloforge.config import Settings, load_settings
-from haloforge.errors import InputError
-from haloforge.store.storage import check_address
+from haloforge.store.storage import local_path
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class LocalPath(click.Path):
-    """A path on this machine. An address is refused, of which a path would make another."""
+    """A path on this machine; an address is refused."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if "://" in str(value):
-            check_address(str(value))
-            given = param.opts[0] if isinstance(param, click.Option) else "given"
-            raise InputError(f"{given} {value}: expected a path on this machine, not an address")
-        return super().convert(value, param, ctx)
+        return super().convert(local_path(str(value)), param, ctx)
 
 
 LOCAL = LocalPath()

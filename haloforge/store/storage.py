@@ -54,6 +54,15 @@ def check_address(location: str) -> None:
         )
 
 
+def local_path(given: str) -> Path:
+    """`given` as a path on this machine. Raises InputError for an address, of which a path would
+    make another."""
+    if "://" in given:
+        check_address(given)
+        raise InputError(f"{given}: expected a path on this machine, not an address")
+    return Path(given)
+
+
 def filesystem(location: str) -> tuple[pafs.FileSystem, str]:
     """Where `location` (a path, or an address s3://, gs:// or hf://datasets/) is, and its path
     there. Raises InputError for another kind of address, and for one with credentials."""
