@@ -78,7 +78,11 @@ class HeldOut:
             _link(self._run / BEST, Path(model))
         else:
             (self._run / BEST).unlink(missing_ok=True)
-        told = {"cycle": cycle, "model": model, self.best.measure: self.best.estimate.mean}
+        told = {
+            "cycle": cycle,
+            "model": model,
+            self.best.measure: round(self.best.estimate.mean, 4),
+        }
         write_atomic(self._run / BEST_RECORD, json.dumps(told, indent=2) + "\n")
 
     @property
