@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: a tiny Llama with its tokenizer, and a run in object storage."""
+"""Fixtures that every test may use: a tiny Llama with its tokenizer, a run in object storage."""
 
 from collections.abc import Iterator
 from pathlib import Path
