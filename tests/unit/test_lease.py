@@ -136,7 +136,8 @@ def test_who_was_taken_over_while_it_was_stopped_changes_nothing(
     else:
         write_lease(store, 1, "other")
     before = stored(store)
-    mine.lease._renewed -= 46  # as if it had been stopped for so long
+    if does is writes_data:  # what counts by itself asks the storage each time
+        mine.lease._renewed -= 46  # as if it had been stopped for so long
     with pytest.raises(InfraError, match="another driver has taken this run over"):
         does(folder)
     assert stored(store) == before
