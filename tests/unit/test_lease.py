@@ -169,9 +169,11 @@ def test_who_was_taken_over_is_told_by_its_renewal(
 
 
 def commits(address: str, cache: str, told: Any) -> None:
-    """A driver that commits a sample, and, when it is told, another."""
+    """A driver that commits a sample, and, when it is told, another; no renewal in the moment
+    between tells it whose the run is."""
     os.environ.update({**environment(address), "HALOFORGE_CACHE": cache})
     lease._RENEW_S = 1.0
+    lease.Lease._keep = lambda self: None  # type: ignore[method-assign]
     folder = run_folder(RUN)
     commit(folder, 0)
     told.send("committed")
@@ -192,10 +194,8 @@ def test_a_driver_that_is_stopped_and_wakes_commits_nothing_over_the_next_one(
     child.start()
     try:
         assert mine.poll(60) and mine.recv() == "committed"
-        mine.send("commit")  # it reads that when it wakes
         os.kill(child.pid or 0, signal.SIGSTOP)
-        if mine.poll(0.5):
-            pytest.fail("it was not stopped in time")
+        mine.send("commit")
         folder = run_folder(RUN)
         commit(folder, 2)
         after = stored(store)
