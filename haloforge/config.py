@@ -14,6 +14,7 @@ from haloforge.plan.settings import PlanSettings
 from haloforge.raft.settings import RaftSettings
 from haloforge.rollout.settings import RolloutSettings
 from haloforge.store.run import write_atomic
+from haloforge.store.storage import check_address
 from haloforge.train.settings import TrainSettings
 from haloforge.verify.settings import VerifySettings
 
@@ -142,12 +143,14 @@ def load_settings(
         _put(tree, name.strip().split("."), value)
         _check_keys(tree, Settings, "--set", ())
     try:
-        return Settings.model_validate(tree)
+        settings = Settings.model_validate(tree)
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(str(part) for part in fault["loc"])
         message = fault["msg"].removeprefix("Value error, ")
         raise InputError(f"setting {key}: {message} (found {fault['input']!r})") from None
+    _check_addresses(settings.model_dump(exclude={"ray", "system"}), "setting ")
+    return settings
 
 
 def save_settings(settings: Settings, folder: Path) -> None:
@@ -186,6 +189,21 @@ def _check_keys(
             if not isinstance(value, Mapping):
                 raise InputError(f"{place}: '{key}' holds settings of its own, found {value!r}")
             _check_keys(value, room, place, (*above, str(key)))
+
+
+def _check_addresses(value: Any, name: str) -> None:
+    """All texts in `value`: where one holds credentials the setting is named."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_addresses(inner, f"{name}{key}" if name.endswith(" ") else f"{name}.{key}")
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_addresses(inner, name)
+    elif isinstance(value, str):
+        try:
+            check_address(value)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
 
 
 def _nearest(name: str, key: str) -> str:

@@ -17,6 +17,7 @@ from haloforge.errors import HaloforgeError, InputError
 from haloforge.pipeline import SUMMARY, pipeline
 from haloforge.report.summary import Estimates, paired_name, pairs
 from haloforge.schema import digest
+from haloforge.store.remote import run_folder
 from haloforge.store.run import identity_of, write_atomic
 
 _Values = dict[str, dict[str, dict[str, float]]]  # stage, measure, problem
@@ -98,7 +99,7 @@ def _record(settings: Settings, results: Mapping[str, Result]) -> dict[str, Any]
             f"seed {settings.seed}: samples of {', '.join(incomplete)} were lost to failures of "
             "ours; run the study again, which judges them again"
         )
-    summary = json.loads((Path(settings.output) / SUMMARY).read_text())
+    summary = json.loads((run_folder(settings.output) / SUMMARY).read_text())
     groups = next(iter(results.values())).groups
     return {
         "seed": settings.seed,

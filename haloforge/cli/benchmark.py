@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from haloforge.cli.options import integers, settings_of, shared_options
+from haloforge.cli.options import LOCAL, integers, settings_of, shared_options
 
 if TYPE_CHECKING:
     from haloforge.benchmark.results import Result
     from haloforge.config import Settings
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_FOLDER = click.Path(path_type=Path)
 _OPTIONS = (
     click.option(
         "--model",
@@ -26,7 +25,7 @@ _OPTIONS = (
     click.option("--k", "benchmark__k", callback=integers, help="[default: 1,5,10, or fewer]"),
     click.option("--temperature", "benchmark__temperature", type=float, help="[default: 0.7]"),
     click.option("--max-tokens", "rollout__max_tokens", type=int, help="[default: 1024]"),
-    click.option("--output", type=_FOLDER, help="[default: beside the model]"),
+    click.option("--output", help="Folder, here or s3://, gs://.  [default: beside the model]"),
     click.option("--limit", "benchmark__limit", type=int, help="Of the problems.  [default: all]"),
     click.option(
         "--prompt-style",
@@ -60,7 +59,7 @@ def benchmark_group() -> None:
 @benchmark_group.command("run")
 @click.option("--prompts", "benchmark__prompts", help="Or suite/NAME.  [default: starter/test]")
 @measure_options
-def run(models: tuple[str, ...], output: Path | None, fresh: bool, **options: Any) -> None:
+def run(models: tuple[str, ...], output: str | None, fresh: bool, **options: Any) -> None:
     """compile@k and pass@k with 95% intervals; greedy where --samples is 1.
 
     Several models are each measured into a folder of their own (below --output where that is
@@ -72,10 +71,12 @@ def run(models: tuple[str, ...], output: Path | None, fresh: bool, **options: An
     check_benchmark(settings, models)
     from haloforge.benchmark.measure import benchmark_all, output_folders
     from haloforge.session import Session
+    from haloforge.store.remote import run_folder
 
+    place = run_folder(output) if output else None
     with Session(settings) as session:
         policies = [session.policy(name) for name in models or [None]]
-        folders = output_folders(policies, output)
+        folders = output_folders(policies, place)
         session.report.say(_plan(settings, folders))
         results = benchmark_all(session, policies, folders, fresh)
     _show(results, folders)
@@ -85,7 +86,7 @@ def run(models: tuple[str, ...], output: Path | None, fresh: bool, **options: An
 @click.option("--suite", "suites", required=True, help="Names, such as humaneval,mbpp.")
 @measure_options
 def evaluate(
-    suites: str, models: tuple[str, ...], output: Path | None, fresh: bool, **options: Any
+    suites: str, models: tuple[str, ...], output: str | None, fresh: bool, **options: Any
 ) -> None:
     """`run` on suites that others know, with one engine start for models of one base."""
     settings = settings_of(model=models[0] if models else None, **options)
@@ -94,12 +95,14 @@ def evaluate(
     chosen = check_suites(settings, suites.split(","), models)
     from haloforge.benchmark.measure import benchmark_all, output_folders
     from haloforge.session import Session
+    from haloforge.store.remote import run_folder
 
     measured = []
+    place = run_folder(output) if output else None
     with Session(settings) as session:
         policies = [session.policy(name) for name in models or [None]]
         for suite, of_suite in chosen.items():
-            folders = output_folders(policies, output, suite)
+            folders = output_folders(policies, place, suite)
             session.report.say(_plan(of_suite, folders))
             results = benchmark_all(session, policies, folders, fresh, of_suite)
             measured.append((suite, results, folders))
@@ -112,17 +115,18 @@ def evaluate(
 def _plan(settings: "Settings", folders: Mapping[str, Path]) -> str:
     """What is about to be measured, how and into where."""
     from haloforge.benchmark.scoring import benchmark_sampling
+    from haloforge.store.remote import shown
 
     chosen, sampling = settings.benchmark, benchmark_sampling(settings)
     return (
         f"benchmark: {chosen.prompts}, {chosen.samples} samples a problem, "
         f"k {','.join(map(str, chosen.k))}, temperature {sampling.temperature:g}, "
-        f"at most {sampling.max_tokens} tokens, into {', '.join(map(str, folders.values()))}"
+        f"at most {sampling.max_tokens} tokens, into {', '.join(map(shown, folders.values()))}"
     )
 
 
 @benchmark_group.command("compare")
-@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("results", nargs=-1, required=True, type=LOCAL)
 @click.option(
     "--format",
     "form",
@@ -130,7 +134,7 @@ def _plan(settings: "Settings", folders: Mapping[str, Path]) -> str:
     default="terminal",
     show_default=True,
 )
-@click.option("--output", type=click.Path(path_type=Path), help="A file, in place of the terminal.")
+@click.option("--output", type=LOCAL, help="A file, in place of the terminal.")
 def compare_command(results: tuple[Path, ...], form: str, output: Path | None) -> None:
     """Paired differences of RESULTS, folders with a results.json, to the first of them."""
     from haloforge.benchmark.compare import compare, read_results
@@ -155,8 +159,9 @@ def _show(results: "dict[str, Result]", folders: dict[str, Path]) -> None:
     """The table of one model, or the comparison of several, and where everything is."""
     from haloforge.benchmark.compare import compare
     from haloforge.report.tables import comparison_table, results_table
+    from haloforge.store.remote import shown
 
     several = len(results) > 1
     click.echo(comparison_table(compare(results)) if several else results_table(results))
     for folder in folders.values():
-        click.echo(f"Samples, verdicts and results.json: {folder}")
+        click.echo(f"Samples, verdicts and results.json: {shown(folder)}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from haloforge.cli.data_tools import prompts_command, show_command, split_command
-from haloforge.cli.options import settings_of, settings_options
+from haloforge.cli.options import LOCAL, settings_of, settings_options
 
 if TYPE_CHECKING:
     from haloforge.data.prepare import Prepared
@@ -36,7 +36,7 @@ def field_map(
 @click.option("--list", "listing", is_flag=True, help="Show the known data sets.")
 @click.option("--dataset", help="A name from --list, rows of your own, or an entry in YAML.")
 @click.option("--from", "copy", help="A copy of the named set: file, folder, s3:// or gs://.")
-@click.option("--output", type=click.Path(path_type=Path), help="JSONL to write.")
+@click.option("--output", type=LOCAL, help="JSONL to write.")
 @click.option(
     "--for",
     "purpose",
@@ -131,10 +131,10 @@ def _tell(done: "Prepared") -> None:
 
 @data_group.command("validate")
 @click.argument("files", nargs=-1, required=True)
-@click.option("--report", type=click.Path(path_type=Path), help="Write what is found as JSON.")
+@click.option("--report", type=LOCAL, help="Write what is found as JSON.")
 @click.option(
     "--fix",
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     help="Write the good rows there, the others to NAME.rejected.jsonl beside it.",
 )
 @click.option(

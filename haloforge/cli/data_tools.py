@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from haloforge.cli.options import settings_of, settings_options
+from haloforge.cli.options import LOCAL, settings_of, settings_options
 
 
 @click.command("split")
 @click.argument("file")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--output", required=True, type=LOCAL, help="Folder to write.")
 @click.option(
     "--parts",
     default="train=0.8,validation=0.1,test=0.1",
@@ -72,7 +72,7 @@ def show_command(file: str, rows: int, **options: Any) -> None:
 
 @click.command("prompts")
 @click.argument("file")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="JSONL to write.")
+@click.option("--output", required=True, type=LOCAL, help="JSONL to write.")
 @click.option("--limit", type=click.IntRange(min=1), help="Of the prompts.  [default: all]")
 @settings_options
 def prompts_command(file: str, output: Path, limit: int | None, **options: Any) -> None:

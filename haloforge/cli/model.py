@@ -6,6 +6,8 @@ from typing import Literal
 
 import click
 
+from haloforge.cli.options import LOCAL
+
 
 @click.group("model")
 def model_group() -> None:
@@ -14,7 +16,7 @@ def model_group() -> None:
 
 @model_group.command("merge")
 @click.option("--model", required=True, help="Adapter folder.")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="A new folder.")
+@click.option("--output", required=True, type=LOCAL, help="A new folder.")
 @click.option(
     "--dtype",
     type=click.Choice(["bf16", "fp32"]),

@@ -7,8 +7,22 @@ from typing import Any, TypeVar
 import click
 
 from haloforge.config import Settings, load_settings
+from haloforge.store.storage import local_path
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class LocalPath(click.Path):
+    """A path on this machine; an address is refused."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(local_path(str(value)), param, ctx)
+
+
+LOCAL = LocalPath()
 
 
 def shared_options(command: _Command) -> _Command:
@@ -29,9 +43,7 @@ def settings_options(command: _Command) -> _Command:
 
 def given_options(command: _Command) -> _Command:
     """--config and --set, for commands that need no Ray."""
-    config = click.option(
-        "--config", "config", type=click.Path(path_type=Path), help="Settings in YAML."
-    )
+    config = click.option("--config", "config", type=LOCAL, help="Settings in YAML.")
     assignments = click.option(
         "--set",
         "assignments",

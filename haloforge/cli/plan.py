@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from haloforge.cli.options import given_options, settings_of
+from haloforge.cli.options import LOCAL, given_options, settings_of
 
 
 @click.command("plan")
@@ -14,7 +14,7 @@ from haloforge.cli.options import given_options, settings_of
 @click.option(
     "--rates-from",
     "measured",
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     help="A finished RAFT run, whose speed the hours are estimated by.",
 )
 @click.option("--json", "as_json", is_flag=True, help="All numbers, as JSON.")

@@ -5,14 +5,15 @@ from typing import Any
 
 import click
 
-from haloforge.cli.options import integers, settings_of, shared_options
+from haloforge.cli.options import LOCAL, integers, settings_of, shared_options
+from haloforge.store.storage import within
 
 
 @click.command("study")
 @click.option("--output", default="runs/study", show_default=True, help="Folder of the runs.")
 @click.option(
     "--results",
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     default=Path("jobs/results/study"),
     show_default=True,
     help="Folder of the seeds' results.",
@@ -25,7 +26,11 @@ def study_command(
     """The pipeline once a seed, then all seeds pooled. A seed that has its result is not run."""
     if fresh:
         raise click.UsageError("a study keeps its results: move seed_N.json away to run it anew")
-    runs = [settings_of(**options, seed=seed, output=f"{output}/seed_{seed}") for seed in seeds]
+    places = within(output, [f"seed_{seed}" for seed in seeds])
+    runs = [
+        settings_of(**options, seed=seed, output=place)
+        for seed, place in zip(seeds, places, strict=True)
+    ]
     from haloforge.report.tables import estimates_table
     from haloforge.study import study
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from haloforge.cli.options import settings_of, shared_options
+from haloforge.cli.options import LOCAL, settings_of, shared_options
 from haloforge.config import Settings
 
 
 @click.command("verify")
-@click.option("--input", "source", type=click.Path(path_type=Path), help="Samples to score.")
+@click.option("--input", "source", type=LOCAL, help="Samples to score.")
 @click.option("--problems", help="Problems that samples name: JSONL, or 'starter'.")
 @click.option("--references", help="Problems whose own solutions to judge, instead.")
 @click.option(
@@ -20,7 +20,7 @@ from haloforge.config import Settings
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     help="Verdicts (.parquet); for --references the failing ids (.txt or .jsonl).",
 )
 @shared_options

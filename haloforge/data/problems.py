@@ -14,6 +14,7 @@ from haloforge.data.jsonl import first_fault, read_jsonl
 from haloforge.data.showing import with_names_shown
 from haloforge.errors import InputError
 from haloforge.schema import Problem, digest
+from haloforge.store.storage import local_path
 
 # libyaml's loader reads the starter set ten times as fast; PyYAML is not always built with it.
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -67,7 +68,7 @@ def read_problems(
         problems = starter_problems(split or "train")
         language = language or DEFAULT_LANGUAGE
     else:
-        path = Path(source)
+        path = local_path(source)
         problems = [
             parse_problem(row, f"{path}, line {number}") for number, row in read_jsonl(path)
         ]
@@ -117,7 +118,7 @@ def choose_problems(
     if problems is None:
         problems = read_problems(choice.prompts, language)
     problems = _of_difficulty(problems, choice.difficulty, choice.prompts)
-    left_out = read_ids(Path(choice.exclude)) if choice.exclude else set()
+    left_out = read_ids(local_path(choice.exclude)) if choice.exclude else set()
     kept = [problem for problem in problems if problem.problem_id not in left_out]
     if not kept:
         raise InputError(f"{choice.exclude}: leaves out every problem of {choice.prompts}")

@@ -17,6 +17,7 @@ from haloforge.data.problems import (
 )
 from haloforge.errors import InputError
 from haloforge.schema import Message, Problem, digest
+from haloforge.store.storage import local_path
 
 _T = TypeVar("_T")
 
@@ -42,7 +43,7 @@ def read_sft(
         solved = [problem for problem in problems if asked in problem.reference]
         few = fixed_subset(solved, limit, lambda problem: problem.problem_id)
         return [_begun(row, head) for row in reference_conversations(few, asked)]
-    lines = JsonLines(Path(source))
+    lines = JsonLines(local_path(source))
     for index, row in enumerate(lines):
         conversation(row, lines.place(index))
     rows = View(lines, lambda index: conversation(lines[index], lines.place(index)))

@@ -6,14 +6,16 @@ import json
 import os
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from haloforge.errors import InputError, ResourceError
 from haloforge.schema import digest
 from haloforge.store.cache import cache_folder, making
+from haloforge.store.machine import machine
 from haloforge.store.remote import address_of, fetched
+from haloforge.store.storage import check_address
 
 BUNDLED = "smollm2-135m"
 BUNDLED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -31,7 +33,7 @@ class Base:
     `name` resolves to it again, `public_id` is what others can load it by (a hub id; the folder's
     name for a local model), `path` holds its files, `digest` is the hub revision or a digest of
     those files, and `license` what the model's own card says, None where it says nothing. `address`
-    is where in object storage the same files are, if they are.
+    is where in object storage the same files are, if they are. `host` is the machine of `path`.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Base:
     digest: str
     license: str | None = None
     address: str | None = None
+    host: str = field(default_factory=machine, compare=False)
 
 
 def default_base(num_gpus: float) -> tuple[str, str]:
@@ -69,6 +72,7 @@ def resolve_base(name: str) -> Base:
 
 def check_name(name: str) -> None:
     """Raises InputError where `name` can be no base: not ours, no folder, no hub id by its form."""
+    check_address(name)
     folder = Path(name).expanduser()
     if name == BUNDLED or "://" in name or folder.is_dir():
         return

@@ -22,6 +22,7 @@ from haloforge.errors import HaloforgeError, InfraError, InputError
 from haloforge.raft.settings import RaftSettings
 from haloforge.schema import Problem
 from haloforge.store.remote import saved
+from haloforge.store.storage import local_path
 
 PASS_RATES = "pass_rates.jsonl"
 
@@ -116,7 +117,7 @@ def read_history(source: str, problems: Sequence[Problem], run: Path | None = No
 
     Raises InputError naming file, line and field of what is wrong, and where it is this run's own.
     """
-    path = Path(source)
+    path = local_path(source)
     path = path / PASS_RATES if path.is_dir() else path
     if run and path.resolve() == (run / PASS_RATES).resolve():
         raise InputError(f"raft.history {source}: this run's own; it goes on from those by itself")

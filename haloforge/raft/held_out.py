@@ -1,5 +1,6 @@
 """Scores of the cycles on problems that are never trained on: the best one, and when to stop."""
 
+import json
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +12,10 @@ from haloforge.benchmark.suites import INSTRUCT, suite_of
 from haloforge.config import Settings
 from haloforge.model.policy import Policy
 from haloforge.session import Session
+from haloforge.store.run import write_atomic
 
 BEST = "best"
+BEST_RECORD = "best.json"
 EVAL = "eval"
 """The folder, in a cycle's, of its score."""
 
@@ -65,13 +68,22 @@ class HeldOut:
         )
 
     def link_best(self) -> None:
-        """Makes `best` lead to the best cycle; there is none where the start is better."""
+        """Makes `best` lead to the best cycle; there is none where the start is better. `best.json`
+        says the same, also in object storage, which has no links."""
         if not self.scores:
             return
-        if self.best.cycle:
-            _link(self._run / BEST, Path(f"cycle_{self.best.cycle}_final"))
+        cycle = self.best.cycle
+        model = f"cycle_{cycle}_final" if cycle else None
+        if model:
+            _link(self._run / BEST, Path(model))
         else:
             (self._run / BEST).unlink(missing_ok=True)
+        told = {
+            "cycle": cycle,
+            "model": model,
+            self.best.measure: round(self.best.estimate.mean, 4),
+        }
+        write_atomic(self._run / BEST_RECORD, json.dumps(told, indent=2) + "\n")
 
     @property
     def best(self) -> Score:

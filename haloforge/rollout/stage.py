@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
-from ray.data import DataContext
 from ray.util.annotations import RayDeprecationWarning
 
 from haloforge.groups import HAND_ON_S, group
@@ -78,20 +77,21 @@ def rollout_stage(
     """
     proxies = len(pool.engines)
     blocks = min(len(numbers), max(proxies, -(-len(numbers) // _BLOCK_ROWS)))
-    context = DataContext.get_current()
-    context.target_max_block_size = 1  # bytes: a block ends after each group
-    # By default a task rests while two of its blocks wait to be fetched, which is done ten times a
-    # second at best.
-    context._max_num_blocks_in_streaming_gen_buffer = _GROUPS_TO_FETCH
     # Each proxy begins with an engine of its own, or all would send to the same few.
     parts = [
         pa.table({"number": part, "first": np.full(len(part), place % proxies)})
         for place, part in enumerate(np.array_split(numbers, blocks))
     ]
+    asking = ray.data.from_arrow(parts)
+    # Of this stream alone, as in `read_rows`.
+    asking.context.target_max_block_size = 1  # bytes: a block ends after each group
+    # By default a task rests while two of its blocks wait to be fetched, which is done ten times a
+    # second at best.
+    asking.context._max_num_blocks_in_streaming_gen_buffer = _GROUPS_TO_FETCH
     with warnings.catch_warnings():
         # Ray deprecates the keyword, but has no other yet that says so of one operator.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        return ray.data.from_arrow(parts).map_batches(
+        return asking.map_batches(
             rollout,
             fn_kwargs={
                 "engines": pool.engines,

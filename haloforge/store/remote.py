@@ -6,17 +6,12 @@ folder that must be whole, as an adapter, bears the mark PARTIAL there until all
 A run that is taken up begins by making the copy like the storage: what did not get there does not
 count.
 
-One driver at a time: it renews a lease there. The lease of one that was killed on this machine is
-taken over at once; of one elsewhere, when it was seen not to be renewed.
+One driver at a time: see `lease.py`.
 """
 
-import atexit
 import json
 import os
-import socket
 import threading
-import time
-import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -24,19 +19,15 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 
-from haloforge.errors import HaloforgeError, InfraError, InputError
-from haloforge.report.progress import Report
+from haloforge.errors import InputError
 from haloforge.schema import digest
 from haloforge.store.cache import cache_folder, making
+from haloforge.store.lease import LEASE, Lease
 from haloforge.store.storage import apart, filesystem, reaching
 
 PARTIAL = ".partial"
-_LEASE = ".lease"
 _INDEX = ".remote.json"
 _LOCAL = (_INDEX, ".lock")
-_RENEW_S = 15.0
-_SETTLE_S = 1.0
-_LOST_AFTER = 3  # times that a lease was not renewed
 _AT_ONCE = 16  # files on their way
 _Stamp = list[int]  # bytes, and when the storage wrote it, in nanoseconds
 
@@ -56,7 +47,7 @@ def run_folder(place: str | Path) -> Path:
     folder = (cache_folder() / "runs" / digest(uri, options)).resolve()
     if folder not in _remotes:
         remote = Remote(f"{uri}{options}", folder)
-        remote.take()
+        remote.lease.take()
         remote.pull()
         _remotes[folder] = remote
     return folder
@@ -104,6 +95,13 @@ def address_of(path: Path) -> str | None:
     return remote.address(path) if remote else None
 
 
+def tag_of(path: Path) -> str:
+    """What in names of new files at `path` keeps drivers apart: nothing where only one can write,
+    as the lock of a folder sees to."""
+    remote = _remote_of(path)
+    return f"-{remote.lease.tag}" if remote else ""
+
+
 def shown(path: str | Path) -> str:
     """`path` as a user knows it: where it is stored."""
     return address_of(Path(path)) or str(path)
@@ -127,9 +125,7 @@ class Remote:
         self._folder = folder
         self._stamps: dict[str, _Stamp] = {}
         self._turn = threading.RLock()
-        self._owner = {"id": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid()}
-        self._left = threading.Event()
-        self._lost = False
+        self.lease = Lease(self.uri, self._store, self._root)
 
     def address(self, path: Path) -> str:
         """The address of what is stored of `path`."""
@@ -145,8 +141,7 @@ class Remote:
         Raises InfraError where another driver has taken the run over.
         """
         name = self._name(path)
-        if self._lost:
-            raise InfraError(f"{self.uri}: another driver has taken this run over")
+        self.lease.check(at_once=path.suffix == ".json")  # which makes other files count
         with self._turn, self._reached("written"):
             pafs.copy_files(
                 str(path),
@@ -160,12 +155,11 @@ class Remote:
 
     def push_folder(self, folder: Path) -> None:
         """Stores all in `folder`, which counts when the last of it has arrived."""
-        mark = f"{self._name(folder)}/{PARTIAL}"
-        self._write(mark, b"")
+        self._mark(name := self._name(folder))
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.name not in _LOCAL:
                 self.push(path)
-        self._delete([mark])
+        self._delete([f"{name}/{PARTIAL}"])
 
     def remove(self, path: Path) -> None:
         """Deletes what is stored of the file or folder `path`. A folder does not count from the
@@ -174,18 +168,18 @@ class Remote:
         with self._turn:
             inside = [each for each in self._listed() if each.startswith(f"{name}/")]
             if inside:
-                self._write(f"{name}/{PARTIAL}", b"")
-            self._delete([*(each for each in inside if not each.endswith(f"/{PARTIAL}")), name])
+                self._mark(name)
+            self._delete([*(each for each in inside if not _is_mark(each)), name])
             if inside:
                 self._delete([f"{name}/{PARTIAL}"])
 
     def pull(self) -> None:
         """Makes the copy like what is stored, and clears there what does not count."""
         listed = self._listed()
-        torn = {name.rpartition("/")[0] for name in listed if name.endswith(PARTIAL)}
+        torn = {name.rpartition("/")[0] for name in listed if _is_mark(name)}
         broken = [name for name in listed if any(_is_in(name, folder) for folder in torn)]
         # The marks last: until then the rest must not count.
-        self._delete(sorted(broken, key=lambda name: name.endswith(PARTIAL)))
+        self._delete(sorted(broken, key=_is_mark))
         counting = {name: stamp for name, stamp in listed.items() if name not in broken}
         self._folder.mkdir(parents=True, exist_ok=True)
         self._read_stamps()
@@ -213,64 +207,9 @@ class Remote:
             for name in self._listed():
                 with self._reached("written"):
                     self._store.copy_file(self._at(name), f"{aside}/{name}")
-            self._write(PARTIAL, b"")
+            self._mark("")
             self.pull()
         return f"{self._place}.old-{number}{self._options}"
-
-    def take(self) -> None:
-        """Takes the lease, and renews it until this process ends. Raises InputError where another
-        driver has it."""
-        seen, waited = self._lease(), 0
-        if seen and not self._is_dead(seen):
-            Report().say(f"{self.uri}: a driver had this run; waiting to see if it still does ...")
-            while waited < _LOST_AFTER and (again := self._lease()):
-                if again != seen:
-                    raise self._taken(again)
-                waited += 1
-                time.sleep(_RENEW_S)
-        self._renew()
-        time.sleep(_SETTLE_S)  # of two that begin at once the later has it
-        if (now := self._lease()).get("id") != self._owner["id"]:
-            raise self._taken(now)
-        threading.Thread(target=self._keep_lease, name="lease", daemon=True).start()
-        atexit.register(self.leave)
-
-    def leave(self) -> None:
-        """Gives the lease back."""
-        self._left.set()
-        with suppress(HaloforgeError, OSError):  # it is not renewed any more, which says the same
-            if not self._lost:
-                self._delete([_LEASE])
-
-    def _keep_lease(self) -> None:
-        while not self._left.wait(_RENEW_S):
-            with suppress(HaloforgeError, OSError):  # whatever is stored next says so
-                if self._lease().get("id", self._owner["id"]) != self._owner["id"]:
-                    self._lost = True
-                    return
-                self._renew()
-
-    def _taken(self, lease: dict[str, object]) -> InputError:
-        return InputError(
-            f"{self.uri}: another driver is at work here (pid {lease.get('pid')} on "
-            f"{lease.get('host')}); wait until it ends, or name another --output"
-        )
-
-    def _renew(self) -> None:
-        told = {**self._owner, "beat": time.time_ns()}
-        self._write(_LEASE, json.dumps(told).encode())
-
-    def _lease(self) -> dict[str, object]:
-        with self._reached():
-            try:
-                with self._store.open_input_stream(self._at(_LEASE)) as stream:
-                    return dict(json.loads(stream.read()))
-            except (FileNotFoundError, ValueError):
-                return {}
-
-    def _is_dead(self, lease: dict[str, object]) -> bool:
-        here = lease.get("host") == self._owner["host"]
-        return here and not Path(f"/proc/{lease.get('pid')}").exists()
 
     def _name(self, path: Path) -> str:
         whole = path if path.is_symlink() else path.absolute()
@@ -291,16 +230,21 @@ class Remote:
         return {
             each.path.removeprefix(f"{root}/"): [each.size, each.mtime_ns]
             for each in found
-            if each.type == pafs.FileType.File and not each.path.endswith(f"/{_LEASE}")
+            if each.type == pafs.FileType.File and each.base_name != LEASE
         }
 
-    def _write(self, name: str, content: bytes) -> None:
-        with self._reached("written"), self._store.open_output_stream(self._at(name)) as stream:
-            stream.write(content)
+    def _mark(self, folder: str) -> None:
+        """From now on nothing in `folder` counts, until the mark is deleted."""
+        self.lease.check(at_once=True)
+        at = self._at(f"{folder}/{PARTIAL}".lstrip("/"))
+        with self._reached("written"), self._store.open_output_stream(at):
+            pass
 
     def _delete(self, names: Iterable[str]) -> None:
+        self.lease.check(at_once=True)
         with self._turn, self._reached("written"):
             for name in names:
+                self.lease.check(at_once=False)
                 with suppress(FileNotFoundError):
                     self._store.delete_file(self._at(name))
                 self._stamps.pop(name, None)
@@ -333,6 +277,10 @@ class Remote:
         partial = self._folder / f"{_INDEX}.tmp"
         partial.write_text(json.dumps(self._stamps))
         partial.replace(self._folder / _INDEX)
+
+
+def _is_mark(name: str) -> bool:
+    return name.rpartition("/")[2] == PARTIAL
 
 
 def _is_in(name: str, folder: str) -> bool:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from haloforge.errors import InfraError
 from haloforge.schema import SAMPLE_SCHEMA, VERDICT_SCHEMA, Outcome
-from haloforge.store.remote import removed, renamed, saved
+from haloforge.store.remote import removed, renamed, saved, tag_of
 from haloforge.store.run import TORN, write_atomic
 
 COMMIT_ROWS = 4096
@@ -98,7 +98,7 @@ class ShardWriter:
 
     def _commit(self) -> None:
         if self._samples:
-            shard = f"{self._next:06d}.parquet"
+            shard = _shard_name(self._folder, self._next)
             _write(self._folder / "samples" / shard, self._samples, SAMPLE_SCHEMA)
             _write(self._folder / "verdicts" / shard, self._verdicts, VERDICT_SCHEMA)
             seconds = round(time.monotonic() - self._last_commit, 3)
@@ -220,9 +220,9 @@ def set_torn_aside(folder: Path) -> list[Path]:
         # First: now the rest does not count.
         renamed(path, path.rename(path.with_name(path.name + TORN)))
         for kind in ("samples", "verdicts"):
-            shard = folder / kind / f"{path.stem}.parquet"
-            if shard.is_file():
-                renamed(shard, shard.rename(shard.with_name(shard.name + TORN)))
+            for shard in sorted((folder / kind).glob("*.parquet")):
+                if _number(shard.name) == path.stem:
+                    renamed(shard, shard.rename(shard.with_name(shard.name + TORN)))
     return torn
 
 
@@ -269,7 +269,7 @@ def _clear(folder: Path) -> None:
     for kind in ("samples", "verdicts"):
         for shard in (folder / kind).glob("*.parquet*"):
             if shard.suffix == ".tmp" or (
-                shard.suffix != TORN and shard.name.partition(".")[0] not in named
+                shard.suffix != TORN and _number(shard.name) not in named
             ):
                 shard.unlink(missing_ok=True)
                 removed(shard)
@@ -278,7 +278,7 @@ def _clear(folder: Path) -> None:
 def _merge(folder: Path, commits: Sequence[dict[str, Any]]) -> None:
     """One commit in the place of several, from the moment that its manifest is there."""
     number = 1 + max(int(m.name.partition(".")[0]) for m in _ever(folder))
-    shard = f"{number:06d}.parquet"
+    shard = _shard_name(folder, number)
     for kind, schema in (("samples", SAMPLE_SCHEMA), ("verdicts", VERDICT_SCHEMA)):
         rows = [row for told in commits for row in _read(folder / kind / told["shard"], schema)]
         _write(folder / kind / shard, rows, schema)
@@ -286,9 +286,20 @@ def _merge(folder: Path, commits: Sequence[dict[str, Any]]) -> None:
         "shard": shard,
         "rows": sum(told["rows"] for told in commits),
         "seconds": round(sum(told.get("seconds", 0.0) for told in commits), 3),
-        "replaces": [told["shard"].removesuffix(".parquet") for told in commits],
+        "replaces": [_number(told["shard"]) for told in commits],
     }
     write_atomic(folder / "commits" / f"{number:06d}.json", json.dumps(manifest) + "\n")
+
+
+def _shard_name(folder: Path, number: int) -> str:
+    """That of a new commit's shards, `000012.parquet`; in object storage, which cannot keep a
+    second driver out for certain, with the driver's tag: `000012-1f0c22ab.parquet`."""
+    return f"{number:06d}{tag_of(folder)}.parquet"
+
+
+def _number(shard: str) -> str:
+    """The name of the commit that `shard` belongs to."""
+    return shard.partition(".")[0].partition("-")[0]
 
 
 def _told(manifest: Path) -> dict[str, Any]:

@@ -26,9 +26,47 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 _STORES = ("s3://", "gs://")
 
 
+_KEYS_IN = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+}
+_SECRET = re.compile("key|secret|token|passw|credential|signature", re.IGNORECASE)
+
+
+def check_address(location: str) -> None:
+    """Raises InputError for an address with credentials in it, which it does not repeat: runs keep
+    and show their addresses."""
+    scheme, separator, rest = location.partition("://")
+    if not separator or scheme in ("file", "hf"):
+        return
+    place, _, options = rest.partition("?")
+    bucket = place.partition("/")[0].removeprefix("anonymous@" if scheme == "gs" else "")
+    names = [option.partition("=")[0] for option in options.split("&")]
+    if (
+        "@" in unquote(bucket + options)
+        or (scheme in _KEYS_IN and ":" in bucket)
+        or any(map(_SECRET.search, names))
+    ):
+        given = _KEYS_IN.get(scheme)
+        raise InputError(
+            f"an address {scheme}:// holds credentials: leave them out"
+            + (f" and set {given} in the environment" if given else "")
+        )
+
+
+def local_path(given: str) -> Path:
+    """`given` as a path on this machine. Raises InputError for an address, of which a path would
+    make another."""
+    if "://" in given:
+        check_address(given)
+        raise InputError(f"{given}: expected a path on this machine, not an address")
+    return Path(given)
+
+
 def filesystem(location: str) -> tuple[pafs.FileSystem, str]:
     """Where `location` (a path, or an address s3://, gs:// or hf://datasets/) is, and its path
-    there. Raises InputError for another kind of address."""
+    there. Raises InputError for another kind of address, and for one with credentials."""
+    check_address(location)
     scheme, separator, rest = location.partition("://")
     if not separator:
         return pafs.LocalFileSystem(), str(Path(location).absolute())

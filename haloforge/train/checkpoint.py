@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from haloforge.errors import InputError, ResourceError
+from haloforge.store.storage import check_address
 
 _MANIFEST, _STATE = "manifest.json", "state.safetensors"
 _SPARE = 2**26  # bytes of a disk that a checkpoint leaves free
@@ -59,6 +60,7 @@ class Checkpoints:
     """
 
     def __init__(self, place: str, run: str, keep: int) -> None:
+        check_address(place)
         try:
             self._fs, folder = FileSystem.from_uri(place)
             self._root = f"{folder.rstrip('/')}/{run}"

@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data import DataContext
 
 from haloforge.groups import group
 
@@ -69,10 +68,11 @@ class StoredSamples:
                     time.sleep(WAIT_S)
                 yield group([row], STORED_SCHEMA)
 
-        context = DataContext.get_current()
-        context.target_max_block_size = 1  # bytes: a block ends after each row
-        context._max_num_blocks_in_streaming_gen_buffer = _BUFFER
-        return ray.data.from_items([0]).map_batches(
+        one = ray.data.from_items([0])
+        # Of this stream alone, as in `read_rows`.
+        one.context.target_max_block_size = 1  # bytes: a block ends after each row
+        one.context._max_num_blocks_in_streaming_gen_buffer = _BUFFER
+        return one.map_batches(
             read,
             compute=ray.data.TaskPoolStrategy(size=1),
             batch_size=None,

@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 import ray
+from ray.data import DataContext
 from ray.exceptions import WorkerCrashedError
 
 from haloforge.groups import samples_in, samples_of
@@ -67,6 +68,16 @@ def test_samples_know_their_request(pool: EnginePool) -> None:
     for (problem, index), row in found.items():
         assert row["sample_id"] == sample_id("run", 1, problem, index)
         assert row["completion"] == f"slept {5 + int(problem[1:])}"
+
+
+def test_other_streams_of_this_process_keep_their_blocks(pool: EnginePool) -> None:
+    usual = DataContext.get_current().copy()
+    assert usual.target_max_block_size != 1, "set by none before"
+    assert len(list(drawn(pool, [10, 10]))) == 2
+    now = DataContext.get_current()
+    assert now.target_max_block_size == usual.target_max_block_size
+    ahead = "_max_num_blocks_in_streaming_gen_buffer"
+    assert getattr(now, ahead) == getattr(usual, ahead)
 
 
 def test_fast_answers_travel_together(pool: EnginePool) -> None:

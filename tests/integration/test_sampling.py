@@ -22,6 +22,7 @@ from haloforge.schema import Problem
 from haloforge.store.shards import read_judged
 from tests.fleets import SCRIPTED
 from tests.sleeping_engine import FencingEngine, pool_of
+from tests.stored_run import elsewhere
 
 DEADLY = 77
 SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=8, stop_at_fence=False)
@@ -40,8 +41,13 @@ def own_settings(path: Path, text: str) -> Settings:
     return load_settings(None, {"verify.verifier": f"{path}:Scripted", "verify.cache": False})
 
 
+@pytest.mark.parametrize("place", ["here", "in object storage"])
 def test_every_sample_is_judged_or_given_up_and_those_again_the_next_time(
-    pool: EnginePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pool: EnginePool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    place: str,
 ) -> None:
     deadly = SCRIPTED.replace('word == "die"', f'code.strip() == "slept {DEADLY}"')
     settings = own_settings(tmp_path / "own.py", deadly)
@@ -54,7 +60,8 @@ def test_every_sample_is_judged_or_given_up_and_those_again_the_next_time(
         settings=settings, fleet=Fleet(1, 2, 0.5), report=Report(), engines=lambda _: pool
     )
     policy: Any = None
-    folder = tmp_path / "run"
+    there = place != "here"
+    folder: Path = request.getfixturevalue("folder") if there else tmp_path / "run"
     sample_and_judge(session, policy, problems, 2, SAMPLING, "run", 1, folder, "toy", raw=True)
     judged = list(read_judged(folder))
     assert sorted((row.sample["problem_id"], row.sample["index"]) for row in judged) == [
@@ -66,6 +73,8 @@ def test_every_sample_is_judged_or_given_up_and_those_again_the_next_time(
         assert row.verdict["raw_outcome"] == (None if lost else "passed")
         assert row.verdict["sample_id"] == row.sample["sample_id"]
 
+    if there:
+        folder = elsewhere(monkeypatch, tmp_path)
     session.settings = own_settings(tmp_path / "mild.py", SCRIPTED)
     session.engines = lambda _: pytest.fail("a sample was drawn again")
     sample_and_judge(session, policy, problems, 2, SAMPLING, "run", 1, folder, "toy")

@@ -1,5 +1,6 @@
 """A run in object storage, killed at work and taken up on a machine that has no copy of it."""
 
+import json
 import os
 import shutil
 import signal
@@ -12,9 +13,12 @@ import pytest
 
 from haloforge.store.cache import cache_folder
 from haloforge.store.remote import fetch
+from tests.integration.test_benchmark_command import PROBLEMS
+from tests.integration.test_benchmark_command import command as benchmark
 from tests.integration.test_pipeline import check_finished, toy
 from tests.object_storage import BUCKET, environment, s3_server
-from tests.runs import sample_ids
+from tests.processes import family, living, names, wait_until
+from tests.runs import printing_problems, sample_ids
 
 RUN = f"s3://{BUCKET}/toy"
 
@@ -74,3 +78,41 @@ def test_killed_and_taken_up_elsewhere(tmp_path: Path, monkeypatch: pytest.Monke
             ".partial" in each.path
             for each in store.get_file_info(pafs.FileSelector(BUCKET, recursive=True))
         )
+
+
+@pytest.mark.slow
+def test_a_benchmark_killed_at_work_goes_on_elsewhere(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HALOFORGE_CACHE", str(tmp_path / "cache"))
+    problems = printing_problems(tmp_path / "problems.jsonl", PROBLEMS)
+    asked = ["--model", tiny_model, "--prompts", problems, "--samples", 20, "--max-tokens", 64]
+    with s3_server(tmp_path / "s3.log") as address:
+        for name, value in environment(address).items():
+            monkeypatch.setenv(name, value)
+        store, _ = pafs.FileSystem.from_uri(f"s3://{BUCKET}")
+        run = benchmark("run", *asked, "--output", RUN)
+        log = tmp_path / "killed.log"
+        with log.open("w") as told:
+            driver = subprocess.Popen(run, stdout=told, stderr=told)
+        commits = pafs.FileSelector(f"{BUCKET}/toy/commits", allow_not_found=True)
+        assert wait_until(
+            lambda: bool(store.get_file_info(commits)) or driver.poll() is not None, 300
+        )
+        assert driver.poll() is None, log.read_text()
+        processes = family(driver.pid)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        assert wait_until(lambda: not living(processes), 30), names(processes)
+        shutil.rmtree(tmp_path / "cache/runs")  # as on another machine
+        before = stored(store)
+        done = subprocess.run(run, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stderr
+        after = stored(store)
+        assert before and {name: after.get(name) for name in before} == before
+        ids = sample_ids(got := fetch(RUN, tmp_path / "got"))
+        assert len(ids) == PROBLEMS * 20 and set(ids.values()) == {1}
+        assert json.loads((got / "results.json").read_text())["complete"]
+        assert f"results.json: {RUN}\n" in done.stdout
+        again = subprocess.run(run, capture_output=True, text=True, timeout=300)
+        assert again.stdout == done.stdout and "engines: starting" not in again.stderr

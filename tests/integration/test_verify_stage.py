@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import ray
+from ray.data import DataContext
 
 from haloforge.groups import SAMPLES, group, judged_in
 from haloforge.placement import Fleet
 from haloforge.schema import SAMPLE_SCHEMA, Problem, Test, Verdict
 from haloforge.verify.settings import VerifySettings
 from haloforge.verify.stage import verify_stage
+from haloforge.verify.stored import STORED_SCHEMA, StoredSamples
 
 ADD = Problem(
     problem_id="add", prompt="Add.", judge="stdio", tests=[Test(stdin="1 2\n", stdout="3\n")]
@@ -89,3 +91,20 @@ def test_a_slow_program_holds_up_none_of_another_group(cluster: None) -> None:
     assert {outcome for _, _, outcome in came} == {"passed"}
     assert came[-1][1] == 0, "the slow one was waited for"
     assert came[-1][0] - came[0][0] > 1
+
+
+def test_stored_samples_come_one_a_block_and_other_streams_keep_theirs(cluster: None) -> None:
+    usual = DataContext.get_current().target_max_block_size
+    assert usual != 1, "set by none before"
+    rows = [
+        {
+            **dict.fromkeys(STORED_SCHEMA.names),
+            "sample_id": f"s{i}",
+            "problem_id": "add",
+            "index": i,
+        }
+        for i in range(20)
+    ]
+    stored = StoredSamples(lambda: rows, 1).dataset()
+    assert stored.materialize().num_blocks() == len(rows)
+    assert DataContext.get_current().target_max_block_size == usual

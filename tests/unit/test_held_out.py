@@ -1,5 +1,6 @@
 """Scores of the cycles: which is the best, where `best` leads, and when the run stops."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,13 +36,16 @@ def watched(
 
 def test_best_leads_to_the_best_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch, folders = watched(tmp_path, [4, 3, 6, 6, 9], monkeypatch)
-    leads = []
+    leads, told = [], []
     for cycle in range(5):
         (tmp_path / f"cycle_{cycle}_final").mkdir()
         watch.score(POLICY, cycle)
         watch.link_best()
         best = tmp_path / "best"
         leads.append(best.resolve().name if best.is_symlink() else None)
+        told.append(json.loads((tmp_path / "best.json").read_text()))
+    assert [each["model"] for each in told] == leads
+    assert told[1] == {"cycle": 0, "model": None, "pass@1": 0.4}
     assert leads == [None, None, "cycle_2_final", "cycle_2_final", "cycle_4_final"]
     assert len(set(folders)) == 5
     assert watch.best.measure == "pass@1"

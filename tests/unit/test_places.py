@@ -8,8 +8,15 @@ import pytest
 
 from haloforge.errors import InputError
 from haloforge.model import places
-from haloforge.model.bases import Base
-from haloforge.model.places import HERE, Places, Source, on_this_node, places_of
+from haloforge.model.bases import Base, resolve_base
+from haloforge.model.places import (
+    HERE,
+    Places,
+    Source,
+    base_on_this_node,
+    on_this_node,
+    places_of,
+)
 from haloforge.model.policy import Policy
 
 
@@ -18,6 +25,59 @@ def test_a_folder_that_is_here_is_taken_as_it_is(tmp_path: Path) -> None:
     assert found.here(tmp_path) == tmp_path
     elsewhere = tmp_path / "none"
     assert HERE.here(elsewhere) == elsewhere, "who reads it says what is missing"
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """From here on this is another node; what is fetched there."""
+    asked: list[Any] = []
+
+    def fetch(address: str, folder: Path) -> Path:
+        asked.append((address, folder.name))
+        return folder
+
+    monkeypatch.setattr(places, "machine", lambda: "another")
+    monkeypatch.setattr(places, "fetch", fetch)
+    return asked
+
+
+def test_on_another_node_a_folder_by_the_drivers_path_may_be_an_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where that node was the driver's once, and the run began anew since."""
+    (tmp_path / "run/final").mkdir(parents=True)
+    base = Base("s3://b/base", "base", tmp_path, "base-digest", address="s3://b/base")
+    policy = Policy("p", base, tmp_path / "run/final", "digest", address="s3://b/run/final")
+    known = places_of(policy)
+    assert on_this_node(policy) == policy, "the driver's own are as they are"
+    asked = elsewhere(monkeypatch)
+    here = on_this_node(policy)
+    wanted = [("s3://b/base", "base-digest"), ("s3://b/run/final", "digest")]
+    assert sorted(asked) == wanted
+    assert here.adapter is not None and (here.adapter.name, here.base.path.name) == (
+        "digest",
+        "base-digest",
+    )
+    assert known.here(tmp_path / "run/final").name == "digest", "as trainers are told"
+
+
+def test_a_base_by_the_drivers_path_is_taken_if_its_files_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HALOFORGE_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "model.safetensors").write_text("weights")
+    (folder / "config.json").write_text("{}")
+    base = resolve_base(str(folder))
+    elsewhere(monkeypatch)
+    assert base_on_this_node(base).path == folder
+    (folder / "model.safetensors").write_text("others!")
+    with pytest.raises(InputError, match="has no such model as the driver's"):
+        base_on_this_node(base)
+    adapter = tmp_path / "adapter"  # on storage that all nodes mount
+    adapter.mkdir()
+    policy = Policy("p", replace(base, host="x"), adapter, "digest")
+    assert places_of(policy).here(adapter) == adapter
 
 
 def test_what_is_not_here_comes_from_its_address_or_its_name(

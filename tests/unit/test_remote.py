@@ -1,74 +1,29 @@
-"""Run folders in object storage: what counts there after any stop, and who may write."""
+"""Run folders in object storage: what counts there after any stop."""
 
 import json
-import multiprocessing
-import os
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as pafs
 import pytest
 
-from haloforge.errors import InfraError, InputError
+from haloforge.errors import InfraError
 from haloforge.model.adapter import INFO_FILE
 from haloforge.store import remote
 from haloforge.store.remote import PARTIAL, Remote, address_of, fetch, run_folder, saved
 from haloforge.store.run import move_durably, open_run, set_aside, write_atomic
-from haloforge.store.shards import ShardWriter, committed_ids, compact, read_judged
-from tests.object_storage import BUCKET, environment, s3_server
-from tests.results import judged
-
-RUN = f"s3://{BUCKET}/run"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with s3_server(tmp_path_factory.mktemp("s3") / "log") as address:
-        yield address
-
-
-@pytest.fixture
-def store(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[pafs.FileSystem]:
-    """The bucket, empty, and a machine that has no copy of anything."""
-    for name, value in environment(server).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("HALOFORGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote, "_SETTLE_S", 0.0)
-    mine: dict[Path, Remote] = {}
-    monkeypatch.setattr(remote, "_remotes", mine)
-    system, _ = pafs.FileSystem.from_uri(f"s3://{BUCKET}")
-    system.delete_dir_contents(BUCKET, missing_dir_ok=True)
-    yield system
-    for each in mine.values():
-        each.leave()
-
-
-@pytest.fixture
-def folder(store: pafs.FileSystem) -> Path:
-    return run_folder(RUN)
-
-
-def stored(store: pafs.FileSystem, root: str = f"{BUCKET}/run") -> dict[str, bytes]:
-    """What is in the bucket, but for leases."""
-    found = store.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
-    return {
-        each.path.removeprefix(f"{root}/"): store.open_input_stream(each.path).read()
-        for each in found
-        if each.type == pafs.FileType.File and not each.path.endswith(".lease")
-    }
-
-
-def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The run's folder on another machine, after this one's driver has ended."""
-    for each in remote._remotes.values():
-        each.leave()
-    monkeypatch.setattr(remote, "_remotes", {})
-    monkeypatch.setenv("HALOFORGE_CACHE", str(tmp_path / f"cache-{time.time_ns()}"))
-    return run_folder(RUN)
+from haloforge.store.shards import (
+    ShardWriter,
+    committed_ids,
+    compact,
+    read_judged,
+    set_torn_aside,
+)
+from tests.object_storage import BUCKET
+from tests.results import POLICY, judged
+from tests.stored_run import RUN, adapter, commit, elsewhere, stored
+from tests.unit.test_held_out import watched
 
 
 def test_a_path_is_itself(tmp_path: Path) -> None:
@@ -95,7 +50,7 @@ def test_what_did_not_get_there_does_not_count(
     (folder / "late.json").write_text("made here, and the process was killed")
     (folder / "kept.json").write_text("2")
     for each in remote._remotes.values():
-        each.leave()
+        each.lease.leave()
     monkeypatch.setattr(remote, "_remotes", {})
     again = run_folder(RUN)
     assert again == folder and not (folder / "late.json").exists()
@@ -117,14 +72,6 @@ def test_samples_are_committed_there_and_compacted(
     other = elsewhere(monkeypatch, tmp_path)
     assert committed_ids(other / "cycle_1") == {row.sample["sample_id"] for row in rows}
     assert [row.sample for row in read_judged(other / "cycle_1")] == [row.sample for row in rows]
-
-
-def adapter(folder: Path) -> Path:
-    made = folder / "made.tmp"
-    made.mkdir()
-    for name in ("adapter_model.safetensors", "adapter_config.json", INFO_FILE):
-        (made / name).write_text(name)
-    return made
 
 
 def test_an_adapter_is_there_whole_or_not_at_all(
@@ -194,65 +141,96 @@ def test_a_move_aside_that_stopped_leaves_nothing_that_counts(
     assert stored(store) == {} and len(stored(store, f"{BUCKET}/run.old-1")) == 3
 
 
-def hold(address: str, cache: str, seconds: float) -> None:
-    os.environ.update({**environment(address), "HALOFORGE_CACHE": cache})
-    run_folder(RUN)
-    time.sleep(seconds)
-    os._exit(0)  # as a kill ends it: with its lease there
-
-
-def held(server: str, tmp_path: Path, seconds: float) -> Any:
-    spawn = multiprocessing.get_context("spawn")
-    child = spawn.Process(target=hold, args=(server, str(tmp_path / "theirs"), seconds))
-    child.start()
-    return child
-
-
-def test_two_drivers_are_not_let_in_at_once(
-    server: str, store: pafs.FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_spoilt_commit_is_set_aside_there(
+    folder: Path, store: pafs.FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    child = held(server, tmp_path, 60)
-    place = f"{BUCKET}/run/.lease"
-    try:
-        while store.get_file_info(place).type == pafs.FileType.NotFound:
-            assert child.is_alive()
-            time.sleep(0.1)
-        monkeypatch.setattr(remote, "_RENEW_S", 8.0)
-        with pytest.raises(InputError, match=rf"another driver is at work here \(pid {child.pid} "):
-            run_folder(RUN)
-    finally:
-        child.kill()
-        child.join()
-    began = time.monotonic()
-    assert run_folder(RUN).is_dir(), "of a process that was killed here the lease is taken over"
-    assert time.monotonic() - began < 8
+    commit(folder, 0)
+    commit(folder, 1)
+    [shard] = (folder / "cycle_1/samples").glob("000001*.parquet")
+    with store.open_output_stream(f"{BUCKET}/run/cycle_1/samples/{shard.name}") as stream:
+        stream.write(b"PAR1 spoilt")
+    other = elsewhere(monkeypatch, tmp_path)
+    assert len(set_torn_aside(other / "cycle_1")) == 1
+    kept = {judged(1, 0, "passed").sample["sample_id"]}
+    assert committed_ids(other / "cycle_1") == kept
+    third = elsewhere(monkeypatch, tmp_path)
+    assert committed_ids(third / "cycle_1") == kept
+    torn = {name for name in stored(store) if name.endswith(".torn")}
+    assert {name.split("/")[1] for name in torn} == {"samples", "verdicts", "commits"}
+    commit(third, 0)
+    assert len(committed_ids(third / "cycle_1")) == 2
 
 
-def test_a_lease_of_another_machine_is_taken_when_it_is_not_renewed(
-    store: pafs.FileSystem, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_file_that_only_ends_like_the_mark_breaks_nothing(
+    folder: Path, store: pafs.FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with store.open_output_stream(f"{BUCKET}/run/.lease") as stream:
-        stream.write(json.dumps({"id": "x", "host": "elsewhere", "pid": 1, "beat": 1}).encode())
-    monkeypatch.setattr(remote, "_RENEW_S", 0.05)
-    assert run_folder(RUN).is_dir()
-    assert "waiting to see if it still does" in capsys.readouterr().err
+    for name in ("a/notes.partial", "a/kept.json"):
+        write_atomic(folder / name, "1")
+    other = elsewhere(monkeypatch, tmp_path)
+    assert (other / "a/kept.json").is_file() and (other / "a/notes.partial").is_file()
+    remote.removed(other / "a")
+    assert stored(store) == {}
 
 
-def test_who_was_taken_over_writes_nothing_more(
-    store: pafs.FileSystem, monkeypatch: pytest.MonkeyPatch
+def test_the_best_cycle_is_named_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "_RENEW_S", 0.05)
-    folder = run_folder(RUN)
-    write_atomic(folder / "a.json", "1")
-    [mine] = remote._remotes.values()
-    for _ in range(100):  # it may be renewing its own at that moment; whoever takes it looks again
-        mine._write(".lease", json.dumps({"id": "other"}).encode())
-        time.sleep(0.2)
-        if mine._lost:
-            break
-    with pytest.raises(InfraError, match="another driver has taken this run over"):
-        write_atomic(folder / "a.json", "2")
-    assert stored(store)["a.json"] == b"1"
+    watch, _ = watched(folder, [4, 6], monkeypatch)
+    for cycle in range(2):
+        watch.score(POLICY, cycle)
+        watch.link_best()
+    assert (folder / "best").is_symlink()
+    other = elsewhere(monkeypatch, tmp_path)
+    told = json.loads((other / "best.json").read_text())
+    assert told == {"cycle": 1, "model": "cycle_1_final", "pass@1": 0.6}
+
+
+@pytest.mark.parametrize("stop", range(8), ids=lambda stop: f"before the write {stop + 1}")
+def test_a_kill_at_any_write_loses_no_commit_and_doubles_none(
+    folder: Path,
+    store: pafs.FileSystem,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: int,
+) -> None:
+    """Two commits of samples, verdicts and manifest each, then both put together."""
+
+    class Killed(BaseException):
+        pass
+
+    writes = 0
+
+    def counted(done: Callable[..., None]) -> Callable[..., None]:
+        def does(self: Remote, *given: Any) -> None:
+            nonlocal writes
+            if writes == stop:
+                raise Killed
+            writes += 1
+            done(self, *given)
+
+        return does
+
+    def work(run: Path) -> None:
+        known = committed_ids(run / "cycle_1")
+        for number in range(2):
+            if judged(number, 0, "passed").sample["sample_id"] not in known:
+                commit(run, number)
+        compact(run / "cycle_1", least=2)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Remote, "push", counted(Remote.push))
+        patch.setattr(Remote, "remove", counted(Remote.remove))
+        work(folder)
+    counting = {name for name in stored(store) if "/commits/" in name}
+    other = elsewhere(monkeypatch, tmp_path)
+    whole = [row.sample["sample_id"] for row in read_judged(other / "cycle_1")]
+    assert len(whole) == min(2, stop // 3) and len(set(whole)) == len(whole)
+    assert len(counting) >= len(whole) > 0 or stop < 3
+    work(other)
+    third = elsewhere(monkeypatch, tmp_path)
+    rows = [row.sample["sample_id"] for row in read_judged(third / "cycle_1")]
+    assert sorted(rows) == sorted(judged(n, 0, "passed").sample["sample_id"] for n in range(2))
+    assert len([name for name in stored(store) if "/commits/" in name]) == 1
 
 
 def test_a_store_that_is_gone_is_one_line(

@@ -1,22 +1,31 @@
 """Names of files, here and elsewhere, and what stands beside those in a store."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as pafs
 import pytest
 
+from haloforge.cli.main import cli
+from haloforge.cli.options import LOCAL
+from haloforge.config import load_settings
 from haloforge.data import sidecar, streams
+from haloforge.data.problems import read_problems
 from haloforge.data.prompts import write_prompts
 from haloforge.data.sidecar import lineage, read_sidecar, sidecar_path, write_sidecar
 from haloforge.data.sources import find_source
 from haloforge.data.split import split
 from haloforge.data.streams import list_files, read_file
 from haloforge.errors import InputError
+from haloforge.model.bases import check_name
+from haloforge.model.policy import resolve_policy
 from haloforge.report.progress import Report
 from haloforge.store import storage
-from haloforge.store.storage import filesystem, located, within
+from haloforge.store.remote import run_folder
+from haloforge.store.storage import check_address, filesystem, located, within
+from haloforge.train.checkpoint import Checkpoints
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 NAMES = ["a#b.jsonl", "c%20d.jsonl", "e f.jsonl", "g?h.jsonl"]
@@ -27,6 +36,92 @@ def written(folder: Path, names: list[str]) -> Path:
     for name in names:
         (folder / name).write_text(json.dumps({"prompt": name}) + "\n")
     return folder
+
+
+KEYED = [
+    "s3://KEY:S3CR@b/run",
+    "s3://KEY:SE/CR@b/run",
+    "s3://S3CR@b/run",
+    "s3://b/run?access_key=KEY&secret_key=S3CR&region=us-east-1",
+    "s3://b/run?session_token=S3CR",
+    "s3://b/run?endpoint_override=http://KEY:S3CR@localhost:5000",
+    "gs://KEY:S3CR@b/run",
+    "gs://b/run?access_token=S3CR",
+    "https://KEY:S3CR@b/run",
+]
+
+
+def silent(error: pytest.ExceptionInfo[InputError]) -> bool:
+    return not any(word in str(error.value) for word in ("KEY:", "=KEY", "SE/CR", "S3CR"))
+
+
+@pytest.mark.parametrize("address", KEYED)
+def test_no_address_holds_credentials_and_none_is_repeated(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HALOFORGE_CACHE", str(tmp_path))
+    takes: list[Callable[[str], Any]] = [
+        filesystem,
+        run_folder,
+        resolve_policy,
+        check_name,
+        lambda place: Checkpoints(place, "run", 2),
+        lambda source: find_source(source, None, {}, False),
+        lambda source: list_files(source),
+        lambda source: read_problems(source),
+        lambda output: load_settings(None, {"raft.output": output}),
+        lambda base: load_settings(None, {}, [f"model={base}"]),
+        lambda excluded: load_settings(None, {"raft.exclude": excluded}),
+        lambda output: LOCAL.convert(output, None, None),
+    ]
+    for take in takes:
+        with pytest.raises(InputError, match="holds credentials: leave them out") as told:
+            take(address)
+        assert silent(told)
+    if address.startswith("s3"):
+        assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in str(told.value)
+
+
+def test_addresses_without_credentials_stay(tmp_path: Path) -> None:
+    for address in (
+        f"s3://b/a@b/c:d{OPTIONS}",
+        "gs://anonymous@b/x",
+        "hf://datasets/owner/name@main/x",
+        f"file://{tmp_path}/a?key=b@c",
+        str(tmp_path / "secret@key"),
+    ):
+        check_address(address)
+    assert load_settings(None, {"ray.address": "http://user:word@head:8265"}).ray.address
+    assert load_settings(None, {"system": "s3://KEY:S3CR@b"}).system, "a text, and no address"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "data prepare --dataset starter --output {}",
+        "data split x.jsonl --output {}",
+        "data prompts x.jsonl --output {}",
+        "data validate x.jsonl --fix {}",
+        "data validate x.jsonl --report {}",
+        "verify --input x.jsonl --output {}",
+        "verify --references {}",
+        "verify --references starter --output {}",
+        "benchmark compare a b --output {}",
+        "benchmark compare a {}",
+        "model merge --model a --output {}",
+        "study --results {}",
+        "plan --rates-from {}",
+        "raft train --prompts {}",
+        "sft train --data {}",
+    ],
+)
+def test_where_no_address_is_taken_one_line_says_so(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^s3://b/x: expected a path on this machine"):
+        cli.main(command.format("s3://b/x").split(), standalone_mode=False)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_files_are_called_by_their_paths(tmp_path: Path) -> None:

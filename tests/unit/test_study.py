@@ -7,6 +7,7 @@ import pytest
 
 from haloforge import study as module
 from haloforge.benchmark.results import Result
+from haloforge.cli.study import study_command
 from haloforge.config import Settings, load_settings
 from haloforge.errors import HaloforgeError, InputError
 from haloforge.store.run import write_atomic
@@ -100,3 +101,25 @@ def test_an_incomplete_run_gives_no_result(
     with pytest.raises(HaloforgeError, match="samples of base were lost"):
         study(runs, tmp_path / "results")
     assert not (tmp_path / "results").exists()
+
+
+def test_seeds_go_below_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def runs(each: list[Settings], results: Path) -> Any:
+        asked.extend(settings.output for settings in each)
+        raise HaloforgeError("enough")
+
+    monkeypatch.setattr(module, "study", runs)
+    for output in ("s3://b/study?region=eu-west-1", "runs/study"):
+        with pytest.raises(HaloforgeError, match="enough"):
+            study_command.main(
+                ["--seeds", "0,1", "--output", output, "--results", str(tmp_path)],
+                standalone_mode=False,
+            )
+    assert asked == [
+        "s3://b/study/seed_0?region=eu-west-1",
+        "s3://b/study/seed_1?region=eu-west-1",
+        "runs/study/seed_0",
+        "runs/study/seed_1",
+    ]
