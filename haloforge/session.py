@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import threading
 import traceback
@@ -30,6 +31,8 @@ from haloforge.rollout.pool import EnginePool
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_CONNECT_S = 10.0
 
 
 class Session:
@@ -222,6 +225,8 @@ def _connect(settings: Settings, report: Report) -> bool:
             "object_store_memory": settings.ray.object_store_mb * 2**20,
             "include_dashboard": True,
         }
+    else:
+        _check_reachable(address)
     try:
         context = ray.init(
             **options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True
@@ -237,6 +242,17 @@ def _connect(settings: Settings, report: Report) -> bool:
     report.say(f"Ray dashboard: {where} (its token: ray get-auth-token)")
     report.say(f"Ray and engine logs: {_log_folder()}")
     return address is None
+
+
+def _check_reachable(address: str) -> None:
+    """Raises ResourceError where nothing listens at `address`: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return  # such as 'auto'
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
+    except OSError as error:
+        raise ResourceError(f"no Ray at {address}: {error.strerror or error}") from None
 
 
 def _dismiss(reaper: "subprocess.Popen[bytes]") -> None:
