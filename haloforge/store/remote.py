@@ -129,11 +129,15 @@ class Remote:
 
     def address(self, path: Path) -> str:
         """The address of what is stored of `path`."""
-        return f"{self._place}/{self._name(path)}{self._options}".rstrip("/")
+        return self._below(self._place, path)
 
     def beside(self, path: Path, what: str) -> str:
         """The address of a folder for `path` in another beside that of the run."""
-        return f"{self._place}.{what}/{self._name(path)}{self._options}"
+        return self._below(f"{self._place}.{what}", path)
+
+    def _below(self, place: str, path: Path) -> str:
+        name = self._name(path)
+        return f"{place}{'' if name == '.' else f'/{name}'}{self._options}"
 
     def push(self, path: Path) -> None:
         """Stores the file `path`: the old one is there, or the new one, never a part.

@@ -11,7 +11,15 @@ import pytest
 from haloforge.errors import InfraError
 from haloforge.model.adapter import INFO_FILE
 from haloforge.store import remote
-from haloforge.store.remote import PARTIAL, Remote, address_of, fetch, run_folder, saved
+from haloforge.store.remote import (
+    PARTIAL,
+    Remote,
+    address_of,
+    checkpoints_of,
+    fetch,
+    run_folder,
+    saved,
+)
 from haloforge.store.run import move_durably, open_run, set_aside, write_atomic
 from haloforge.store.shards import (
     ShardWriter,
@@ -41,6 +49,16 @@ def test_what_is_written_is_stored_and_found_elsewhere(
     assert address_of(folder / "a/run.json") == f"{RUN}/a/run.json"
     other = elsewhere(monkeypatch, tmp_path)
     assert other != folder and (other / "a/run.json").read_text() == "2"
+
+
+def test_the_run_itself_has_the_address_that_was_given(store: pafs.FileSystem, server: str) -> None:
+    options = f"?endpoint_override={server}&region=us-east-1"
+    for given in (RUN, f"{RUN}-2{options}"):
+        folder = run_folder(given)
+        assert address_of(folder) == remote.shown(folder) == given
+        place, mark, after = given.partition("?")
+        assert address_of(folder / "a") == f"{place}/a{mark}{after}"
+        assert checkpoints_of(folder) == f"{place}.checkpoints{mark}{after}"
 
 
 def test_what_did_not_get_there_does_not_count(
