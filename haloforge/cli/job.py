@@ -70,7 +70,6 @@ def job_of(stage: str, arguments: tuple[str, ...]) -> "tuple[Job, Settings]":
     if stage == "pipeline":
         flags["output"] = given["output"]
     settings = settings_of(given.get("config"), given.get("assignments", ()), None, **flags)
-    check_secrets(_texts(settings.model_dump()))
     _check_outputs(stage, context, settings)
     return Job(stage, words, named_files(_inputs(stage, context, settings))), settings
 
