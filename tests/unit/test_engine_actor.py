@@ -13,9 +13,10 @@ from haloforge.rollout.actor import EngineActor
 from haloforge.rollout.engine import Completion, EngineSpec, Prompt
 from haloforge.rollout.settings import RolloutSettings, Sampling
 
-BASE = Base("base", "base", Path("/base"), "base")
+HERE = Path(__file__).parent  # a folder that this machine has
+BASE = Base("base", "base", HERE, "base")
 SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=8, stop_at_fence=False)
-ONE, TWO = (Policy(name, BASE, Path("/adapter"), name) for name in ("one", "two"))
+ONE, TWO = (Policy(name, BASE, HERE, name) for name in ("one", "two"))
 
 
 class ScriptedEngine:

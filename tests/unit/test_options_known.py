@@ -132,10 +132,12 @@ def test_an_option_that_ray_does_not_know_is_refused() -> None:
 @pytest.mark.parametrize("address", [None, "ray://head:10001"])
 def test_ray_init_has_each_argument(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     import inspect
+    import socket
 
     import ray
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(socket, "create_connection", lambda *_: socket.socket())
     known = set(inspect.signature(ray.init).parameters)
     given: dict[str, Any] = {}
 

@@ -65,7 +65,11 @@ class Run:
         """Runs it, or goes on with it, to its end."""
         flags = {"prompts": str(self._problems), "samples_per_prompt": SAMPLES, **raft}
         flags |= {"keep_top_percent": 1.0}
-        session: Any = SimpleNamespace(report=Report(), first_token_at=lambda policy: None)
+        session: Any = SimpleNamespace(
+            report=Report(),
+            first_token_at=lambda policy: None,
+            check_memory=lambda policy, *parts: None,
+        )
         session.settings = load_settings(None, {f"raft.{key}": flags[key] for key in flags})
         return loop.raft(session, self.start, self.output)
 
