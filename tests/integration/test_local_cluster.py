@@ -2,6 +2,8 @@
 
 import subprocess
 
+import pytest
+
 from tests.local_cluster import RAY, LocalCluster
 from tests.processes import names, wait_until
 
@@ -21,6 +23,7 @@ print("task on", nodes[ray.get(where.remote(), timeout=60)]["NodeName"])
 """
 
 
+@pytest.mark.slow
 def test_three_nodes_a_job_and_a_lost_node(cluster: LocalCluster) -> None:
     cluster.start()
     job = cluster.folder.parent / "job.py"
