@@ -7,9 +7,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
+from ray._private.services import get_node_ip_address
 
 from haloforge.config import load_settings
 from haloforge.errors import ResourceError
@@ -17,7 +19,7 @@ from haloforge.session import Session
 from tests.processes import family, free_port, living, wait_until
 
 # As `ray up` would write it; the provider starts nodes as processes of the head's machine.
-SCALING = {
+SCALING: dict[str, Any] = {
     "cluster_name": "here",
     "provider": {
         "type": "fake_multinode",
@@ -65,14 +67,17 @@ def address() -> Iterator[str]:
     """Of a head without CPUs, to which a verifiers' node can be added."""
     with tempfile.TemporaryDirectory(prefix="hf", dir="/tmp") as folder:
         config, log = Path(folder) / "scaling.json", Path(folder) / "log"
-        config.write_text(json.dumps(SCALING))
+        port = free_port()
+        provider = {**SCALING["provider"], "gcs_address": f"{get_node_ip_address()}:{port}"}
+        config.write_text(json.dumps({**SCALING, "provider": provider}))
         options = {
             "autoscaling-config": config,
             "num-cpus": 0,
             "temp-dir": f"{folder}/ray",
-            "port": free_port(),
+            "port": port,
             "ray-client-server-port": free_port(),
             "dashboard-port": free_port(),
+            "dashboard-agent-listen-port": 0,
             "object-store-memory": 100_000_000,
         }
         flags = [f"--{name}={value}" for name, value in options.items()]
