@@ -1,0 +1,254 @@
+"""Asks an LLM: many requests in flight, each sent again where that may help, answers committed.
+
+The client's own retries are off. They know neither a rate for all requests together nor a pause
+that one answer asks of all, and would count as no request of ours.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from haloforge.data.generate.answers import Answer, Answers
+from haloforge.data.generate.backends import Backend
+from haloforge.data.generate.pace import Pace, Purse, Sleep
+from haloforge.data.generate.settings import GenerateSettings
+from haloforge.errors import HaloforgeError, InfraError, InputError, ResourceError
+from haloforge.report.progress import Stage
+from haloforge.schema import Message
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+Request = tuple[str, list[Message]]
+"""A request's id and its turns."""
+_FIRST_WAIT_S, _MOST_WAIT_S = 1.0, 60.0
+_LONGEST_PAUSE_S = 600.0
+_SYNC_S = 1.0
+_IN_VAIN = 8  # requests given up one after the other, with no answer between
+_AGAIN = {408, 409, 425, 429}  # and all from 500
+_TOLD = 200  # characters of what a server says of a failure
+
+
+@dataclass
+class Asked:
+    """How it went: requests answered and given up, why the last of those was, and whether the cap
+    on tokens stopped it."""
+
+    answered: int = 0
+    given_up: int = 0
+    why: str = ""
+    capped: bool = False
+
+
+class _Failed(Exception):
+    """One request failed: whether it may be sent again, and the pause that the server asks for."""
+
+    def __init__(self, why: str, again: bool, pause: float | None = None) -> None:
+        super().__init__(why)
+        self.again, self.pause = again, pause
+
+
+def ask(
+    backend: Backend,
+    settings: GenerateSettings,
+    requests: Iterator[Request],
+    answers: Answers,
+    stage: Stage,
+) -> Asked:
+    """Sends `requests` and commits each answer as it comes.
+
+    Raises InputError where the backend refuses the key or knows no such model, ResourceError where
+    it wants money first, InfraError where request after request fails.
+    """
+    pace = Pace(settings.requests_per_minute)
+    return asyncio.run(_Asking(backend, settings, answers, stage, pace).all(requests))
+
+
+def about_tokens(text: str) -> int:
+    """About how many tokens a text is, whose tokenizer nobody knows: four characters each."""
+    return -(-len(text) // 4)
+
+
+class _Asking:
+    def __init__(
+        self,
+        backend: Backend,
+        settings: GenerateSettings,
+        answers: Answers,
+        stage: Stage,
+        pace: Pace,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._backend, self._settings = backend, settings
+        self._answers, self._stage = answers, stage
+        self._pace, self._sleep = pace, sleep
+        cap = settings.max_tokens
+        self._purse = Purse(None if cap is None else cap - answers.tokens)
+        self._asked = Asked()
+        self._in_vain = 0
+
+    async def all(self, requests: Iterator[Request]) -> Asked:
+        from openai import AsyncOpenAI
+
+        async with AsyncOpenAI(
+            base_url=self._backend.url,
+            api_key=self._backend.api_key(),
+            timeout=self._settings.timeout_s,
+            max_retries=0,
+        ) as client:
+            syncing = asyncio.create_task(self._keep_synced())
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(self._settings.in_flight):
+                        group.create_task(self._work(client, requests))
+            except BaseExceptionGroup as errors:
+                raise _first(errors) from None
+            finally:
+                syncing.cancel()
+        self._asked.capped = self._purse.empty
+        return self._asked
+
+    async def _keep_synced(self) -> None:
+        while True:
+            await asyncio.sleep(_SYNC_S)
+            await asyncio.to_thread(self._answers.sync)
+
+    async def _work(self, client: "AsyncOpenAI", requests: Iterator[Request]) -> None:
+        """One request after the other, of those that all workers share."""
+        for request, turns in requests:
+            # Twice what it is by the rule of thumb: a cap must hold.
+            most = 2 * sum(about_tokens(turn["content"]) for turn in turns)
+            most += self._settings.answer_tokens
+            if not await self._purse.take(most):
+                return
+            spent = 0
+            try:
+                answer = await self._answer(client, request, turns)
+                if answer is not None:
+                    spent = answer.tokens
+                    self._answers.commit(answer)
+                    self._tell()
+            finally:
+                await self._purse.give(most, spent)
+
+    def _tell(self) -> None:
+        self._asked.answered += 1
+        self._in_vain = 0
+        self._stage.advance(1, f"{self._answers.tokens} tokens")
+
+    async def _answer(
+        self, client: "AsyncOpenAI", request: str, turns: list[Message]
+    ) -> Answer | None:
+        """None where the request is given up."""
+        for attempt in range(self._settings.retries + 1):
+            await self._pace.turn()
+            try:
+                return await self._send(client, request, turns)
+            except _Failed as failure:
+                why = str(failure)
+                if not failure.again:
+                    break
+                if attempt == self._settings.retries:
+                    why = f"{why}, {attempt + 1} times"
+                elif failure.pause is not None:
+                    self._pace.pause(failure.pause)
+                else:
+                    # Full jitter, so that those that failed together do not come back together.
+                    longest = min(_MOST_WAIT_S, _FIRST_WAIT_S * 2**attempt)
+                    await self._sleep(random.uniform(0, longest))
+        self._asked.given_up += 1
+        self._asked.why = why
+        self._in_vain += 1
+        if self._in_vain == _IN_VAIN:
+            raise InfraError(
+                f"{self._backend.url}: {_IN_VAIN} requests one after the other were not answered "
+                f"({why}); the same command goes on from what was answered"
+            )
+        return None
+
+    async def _send(self, client: "AsyncOpenAI", request: str, turns: list[Message]) -> Answer:
+        import openai
+
+        settings = self._settings
+        options: dict[str, Any] = {self._backend.limit_field: settings.answer_tokens}
+        if settings.temperature is not None:
+            options["temperature"] = settings.temperature
+        messages: Any = turns
+        try:
+            done = await client.chat.completions.create(
+                model=self._backend.model, messages=messages, **options
+            )
+            choice = done.choices[0]
+            text = choice.message.content or ""
+            finish = str(choice.finish_reason)
+        except openai.APIStatusError as error:
+            raise self._refused(error) from None
+        except openai.APIConnectionError as error:  # a time-out is one
+            cause = f": {error.__cause__}" if error.__cause__ and str(error.__cause__) else ""
+            raise _Failed(_clipped(f"{error}{cause}"), again=True) from None
+        except (openai.APIError, json.JSONDecodeError) as error:
+            raise _Failed(_clipped(f"no answer that can be read: {error}"), again=True) from None
+        except (AttributeError, IndexError, TypeError):
+            raise _Failed("no answer of the form of a chat completion", again=True) from None
+        usage = done.usage
+        return Answer(
+            request,
+            text,
+            finish,
+            usage.prompt_tokens if usage else sum(about_tokens(turn["content"]) for turn in turns),
+            usage.completion_tokens if usage else about_tokens(text),
+        )
+
+    def _refused(self, error: Any) -> HaloforgeError | _Failed:
+        """What an answer other than 200 means."""
+        status: int = error.status_code
+        url, model = self._backend.url, self._backend.model
+        said = _clipped(str(error.message))
+        if status in (401, 403):
+            key = self._backend.key or "a key"
+            return InputError(f"{url}: the key in {key} is not accepted ({said})")
+        if status == 404:
+            return InputError(f"{url}: no such address, or no model '{model}' ({said})")
+        if status == 402 or (status == 429 and error.code == "insufficient_quota"):
+            return ResourceError(f"{url}: nothing is left to pay with ({said})")
+        again = status in _AGAIN or status >= 500
+        return _Failed(said, again, _pause(error.response.headers) if again else None)
+
+
+def _pause(headers: Any) -> float | None:
+    """The seconds that a server asks to be left alone for: in `retry-after`, seconds or a date (RFC
+    9110, section 10.2.3), or in `retry-after-ms`, as some have it."""
+    from email.utils import parsedate_to_datetime
+    from math import isfinite
+    from time import time
+
+    found: float | None = None
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        told = headers.get(name)
+        if told is None or found is not None:
+            continue
+        try:
+            found = float(told) / unit
+        except ValueError:
+            try:
+                found = parsedate_to_datetime(told).timestamp() - time()
+            except ValueError:
+                continue
+    if found is None or not isfinite(found) or found < 0:
+        return None
+    return min(found, _LONGEST_PAUSE_S)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _clipped(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _TOLD else f"{line[:_TOLD]}..."

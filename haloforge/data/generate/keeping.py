@@ -1,0 +1,222 @@
+"""What of the committed answers is kept: read, judged, told apart, written. No request is sent.
+
+In the order of slots, not of arrival, so that the same answers give the same rows. Answers are
+judged before near duplicates are dropped: of two that are alike the one that holds is kept.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from haloforge.data.generate.answers import Answers
+from haloforge.data.generate.reading import Rejected, read_answer
+from haloforge.data.generate.slots import Slot, slots
+from haloforge.data.generate.topic import Topic
+from haloforge.data.jsonl import JsonLines, whole, write_jsonl
+from haloforge.data.lines import Purpose, learnt
+from haloforge.data.problems import parse_problem
+from haloforge.data.sft import reference_conversations, to_chatml
+from haloforge.data.sidecar import write_sidecar
+from haloforge.data.validate.duplicates import NONE, SHINGLE, near_repeats, signatures
+from haloforge.data.validate.fix import rejected_path
+from haloforge.data.validate.rows import Kind
+from haloforge.data.validate.words import grams, words
+from haloforge.schema import Problem
+from haloforge.store.run import write_atomic
+
+CANDIDATES = "candidates.jsonl"
+WRITING = "writing"
+"""Is in the run's folder while its outputs are written."""
+_AT_ONCE = 1000  # candidates whose words are hashed together
+Told = Callable[[Kind, int, str], None]
+Judge = Callable[[Sequence[str], npt.NDArray[np.int64], Told], int]
+"""`judge_rows` (see validate/references.py) of a session."""
+Judging = Callable[[], AbstractContextManager[Judge]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which answers are looked at, and what is written of them: `count` slots of `topic`, `model`
+    and `seed`; rows as similar as `similar` to an earlier one are dropped."""
+
+    topic: Topic
+    model: str
+    origin: str
+    seed: int
+    count: int
+    purpose: Purpose
+    similar: float
+
+    def slots(self) -> Iterator[Slot]:
+        return slots(self.topic, self.model, self.seed, self.count)
+
+
+@dataclass
+class Kept:
+    """How many answers were looked at, how many rows were written, and why others were not."""
+
+    read: int = 0
+    rows: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def keep(wanted: Wanted, answers: Answers, output: Path, judging: Judging) -> Kept:
+    """Writes what is kept to `output`, the others with their reasons beside it (see
+    `rejected_path`), each with its sidecar."""
+    folder = answers.path.parent
+    candidates = folder / CANDIDATES
+    rejected, seen = _read(wanted, answers, candidates)
+    asked = [slot.request for slot in wanted.slots() if slot.request in answers]
+    held = [request for request in asked if request not in rejected]
+    if held:
+        with judging() as judge:
+            rejected |= _judged(candidates, held, judge)
+        rejected |= _alike(candidates, held, rejected, wanted.similar)
+    write_atomic(folder / WRITING, "")
+    kept = _write(wanted, answers, output, candidates, rejected)
+    _describe(wanted, output, kept, seen)
+    for path in (candidates, folder / WRITING):
+        path.unlink()
+    return kept
+
+
+def _read(wanted: Wanted, answers: Answers, candidates: Path) -> tuple[dict[str, Rejected], str]:
+    """Writes the problems that answers hold to `candidates`; the others by request, with their
+    reasons, and a digest of all."""
+    rejected: dict[str, Rejected] = {}
+    seen = hashlib.sha256()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for slot in wanted.slots():
+            if slot.request not in answers:
+                continue
+            answer = answers.read(slot.request)
+            seen.update(f"{answer.request}\0{answer.text!r}\0".encode())
+            found = read_answer(answer, slot, wanted.topic, wanted.model)
+            if isinstance(found, Rejected):
+                rejected[slot.request] = found
+            else:
+                yield found.model_dump(exclude_defaults=True)
+
+    write_jsonl(candidates, rows())
+    return rejected, seen.hexdigest()
+
+
+def _judged(candidates: Path, held: Sequence[str], judge: Judge) -> dict[str, Rejected]:
+    """Those of `held` whose solution does not pass their tests, or could not be judged."""
+    failed: dict[str, Rejected] = {}
+
+    def told(kind: Kind, row: int, why: str) -> None:
+        failed[held[row]] = Rejected(kind, why)
+
+    judge([str(candidates)], np.ones(len(held), np.int64), told)
+    return failed
+
+
+def _alike(
+    candidates: Path, held: Sequence[str], rejected: dict[str, Rejected], threshold: float
+) -> dict[str, Rejected]:
+    """Those of `held` that are very like an earlier one that is kept."""
+    good = [place for place, request in enumerate(held) if request not in rejected]
+    lines = JsonLines(candidates)
+    places = iter(good)
+    found = []
+    while batch := list(islice(places, _AT_ONCE)):
+        texts = [_text(_problem(lines[place])) for place in batch]
+        found.append(signatures(grams(words(texts), SHINGLE), len(texts)))
+    if not found:
+        return {}
+    has_any = np.concatenate([each.any for each in found])
+    first = near_repeats(
+        np.concatenate([each.bands for each in found]),
+        np.concatenate([each.kept for each in found]),
+        np.flatnonzero(has_any),
+        threshold,
+    )
+    return {
+        held[good[place]]: Rejected(
+            Kind.NEAR_DUPLICATE, f"very like problem {held[good[first[place]]]}"
+        )
+        for place in np.flatnonzero(first != NONE)
+    }
+
+
+def _problem(row: dict[str, Any]) -> Problem:
+    return parse_problem(row, CANDIDATES)
+
+
+def _text(problem: Problem) -> str:
+    """All that a row says, as `data validate` compares it."""
+    return "\n".join([problem.prompt or "", *problem.reference.values()])
+
+
+def _write(
+    wanted: Wanted,
+    answers: Answers,
+    output: Path,
+    candidates: Path,
+    rejected: dict[str, Rejected],
+) -> Kept:
+    kept = Kept()
+    unread = {Kind.REFERENCE, Kind.UNJUDGED, Kind.NEAR_DUPLICATE}
+    with whole(output, rejected_path(output)) as [good, bad], candidates.open() as problems:
+        for slot in wanted.slots():
+            if slot.request not in answers:
+                continue
+            kept.read += 1
+            reason = rejected.get(slot.request)
+            line = next(problems) if reason is None or reason.kind in unread else ""
+            if reason is None:
+                good.write(_row(_problem(json.loads(line)), wanted) + "\n")
+                kept.rows += 1
+                continue
+            kept.left_out[reason.kind] += 1
+            told = {
+                "request": slot.request,
+                "category": slot.category,
+                "level": slot.level,
+                "reasons": [{"fault": reason.kind, "why": reason.why}],
+                "answer": answers.read(slot.request).text,
+            }
+            bad.write(json.dumps(told) + "\n")
+    return kept
+
+
+def _row(problem: Problem, wanted: Wanted) -> str:
+    fields = problem.model_dump(exclude_defaults=True)
+    if wanted.purpose == "problems":
+        return json.dumps(fields, ensure_ascii=False)
+    [turns] = reference_conversations([problem], wanted.topic.language)
+    return learnt(to_chatml(turns), turns, fields)
+
+
+def _describe(wanted: Wanted, output: Path, kept: Kept, seen: str) -> None:
+    filters = {
+        "topic": wanted.topic.name,
+        "digest": wanted.topic.digest,
+        "model": wanted.model,
+        "count": wanted.count,
+        "for": wanted.purpose,
+        "similar": wanted.similar,
+    }
+    common = {
+        "origin": wanted.origin,
+        "revision": seen,
+        "licence": None,  # what its writer's terms say
+        "filters": filters,
+        "seed": wanted.seed,
+        "read": kept.read,
+    }
+    left_out = dict(sorted(kept.left_out.items()))
+    write_sidecar(output, **common, left_out=left_out, rows=kept.rows)
+    bad = kept.left_out.total()
+    write_sidecar(rejected_path(output), **common, left_out={"kept": kept.rows}, rows=bad)
