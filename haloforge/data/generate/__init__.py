@@ -1,1 +1,1 @@
-"""`data generate`: problems with tests and solutions, written by an LLM and kept where they hold."""
+"""`data generate`: problems with tests and solutions, by an LLM, kept where they hold."""

@@ -43,7 +43,7 @@ class Asked:
     capped: bool = False
 
 
-class _Failed(Exception):
+class _FailedError(Exception):
     """One request failed: whether it may be sent again, and the pause that the server asks for."""
 
     def __init__(self, why: str, again: bool, pause: float | None = None) -> None:
@@ -147,7 +147,7 @@ class _Asking:
             await self._pace.turn()
             try:
                 return await self._send(client, request, turns)
-            except _Failed as failure:
+            except _FailedError as failure:
                 why = str(failure)
                 if not failure.again:
                     break
@@ -188,11 +188,13 @@ class _Asking:
             raise self._refused(error) from None
         except openai.APIConnectionError as error:  # a time-out is one
             cause = f": {error.__cause__}" if error.__cause__ and str(error.__cause__) else ""
-            raise _Failed(_clipped(f"{error}{cause}"), again=True) from None
+            raise _FailedError(_clipped(f"{error}{cause}"), again=True) from None
         except (openai.APIError, json.JSONDecodeError) as error:
-            raise _Failed(_clipped(f"no answer that can be read: {error}"), again=True) from None
+            raise _FailedError(
+                _clipped(f"no answer that can be read: {error}"), again=True
+            ) from None
         except (AttributeError, IndexError, TypeError):
-            raise _Failed("no answer of the form of a chat completion", again=True) from None
+            raise _FailedError("no answer of the form of a chat completion", again=True) from None
         usage = done.usage
         return Answer(
             request,
@@ -202,7 +204,7 @@ class _Asking:
             usage.completion_tokens if usage else about_tokens(text),
         )
 
-    def _refused(self, error: Any) -> HaloforgeError | _Failed:
+    def _refused(self, error: Any) -> HaloforgeError | _FailedError:
         """What an answer other than 200 means."""
         status: int = error.status_code
         url, model = self._backend.url, self._backend.model
@@ -215,7 +217,7 @@ class _Asking:
         if status == 402 or (status == 429 and error.code == "insufficient_quota"):
             return ResourceError(f"{url}: nothing is left to pay with ({said})")
         again = status in _AGAIN or status >= 500
-        return _Failed(said, again, _pause(error.response.headers) if again else None)
+        return _FailedError(said, again, _pause(error.response.headers) if again else None)
 
 
 def _pause(headers: Any) -> float | None:

@@ -38,7 +38,7 @@ class Rejected(NamedTuple):
     why: str
 
 
-class _Unfit(Exception):
+class _UnfitError(Exception):
     def __init__(self, kind: str, why: str) -> None:
         super().__init__(why)
         self.rejected = Rejected(kind, why)
@@ -48,26 +48,26 @@ def read_answer(answer: Answer, slot: Slot, topic: Topic, model: str) -> Problem
     """The problem in `answer`, with its solution as its reference in the topic's language."""
     try:
         return _read(answer, slot, topic, model)
-    except _Unfit as error:
+    except _UnfitError as error:
         return error.rejected
 
 
 def _read(answer: Answer, slot: Slot, topic: Topic, model: str) -> Problem:
     text = said(answer.text).strip()
     if answer.finish == "length":
-        raise _Unfit("cut_off", f"it was cut off after {answer.output_tokens} tokens")
+        raise _UnfitError("cut_off", f"it was cut off after {answer.output_tokens} tokens")
     if not text:
-        raise _Unfit("empty", "it is empty")
+        raise _UnfitError("empty", "it is empty")
     parts = _object(text) if text.startswith("{") else _sections(text)
     for name in SECTIONS:
         if not parts.get(name):
-            raise _Unfit("incomplete", f"it has no section '{name}'")
+            raise _UnfitError("incomplete", f"it has no section '{name}'")
     if not isinstance(parts["problem"], str):
-        raise _Unfit("incomplete", "its section 'problem' is no text")
+        raise _UnfitError("incomplete", "its section 'problem' is no text")
     statement = parts["problem"].strip()
     code = _code(parts["solution"], topic.language, "solution")
     if (broken := topic.broken(code, slot.category)) is not None:
-        raise _Unfit("pattern", broken)
+        raise _UnfitError("pattern", broken)
     _check_hidden(statement, code, topic.language)
     fields = {
         "problem_id": slot.request,
@@ -85,19 +85,19 @@ def _read(answer: Answer, slot: Slot, topic: Topic, model: str) -> Problem:
         problem = showing_problem(fields, "")
         json.dumps(problem.reference, ensure_ascii=False).encode()
     except InputError as error:
-        raise _Unfit("malformed", str(error).removeprefix(": ")) from None
+        raise _UnfitError("malformed", str(error).removeprefix(": ")) from None
     except UnicodeEncodeError:
-        raise _Unfit("malformed", "half a surrogate pair, no text") from None
+        raise _UnfitError("malformed", "half a surrogate pair, no text") from None
     turns = reference_conversations([problem], topic.language)[0]
     if any(mark in turn["content"] for mark in _MARKS for turn in turns):
-        raise _Unfit("malformed", "it holds ChatML's own marks")
+        raise _UnfitError("malformed", "it holds ChatML's own marks")
     return problem
 
 
 def _object(text: str) -> dict[str, Any]:
     found = _json(text, "it")
     if not isinstance(found, dict):
-        raise _Unfit("json", "it is no JSON object")
+        raise _UnfitError("json", "it is no JSON object")
     return {str(name).lower(): value for name, value in found.items()}
 
 
@@ -107,9 +107,11 @@ def _json(text: str, what: str) -> Any:
     except json.JSONDecodeError as error:
         half = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
         kind = "half a JSON text" if half else "not valid JSON"
-        raise _Unfit("json", f"{what} is {kind} ({error.msg} at line {error.lineno})") from None
+        raise _UnfitError(
+            "json", f"{what} is {kind} ({error.msg} at line {error.lineno})"
+        ) from None
     except (ValueError, RecursionError):
-        raise _Unfit("json", f"{what} is not valid JSON") from None
+        raise _UnfitError("json", f"{what} is not valid JSON") from None
 
 
 def _sections(text: str) -> dict[str, Any]:
@@ -148,12 +150,12 @@ def _blocks_of(text: str) -> str:
 
 def _code(section: Any, language: str, name: str) -> str:
     if not isinstance(section, str):
-        raise _Unfit("incomplete", f"its section '{name}' is no text")
+        raise _UnfitError("incomplete", f"its section '{name}' is no text")
     if "```" not in section and "~~~" not in section:
         return section.strip() + "\n"
     found = extract(section, language)
     if found is None or not found.code.strip():
-        raise _Unfit("no_code", f"its section '{name}' holds no code in {language}")
+        raise _UnfitError("no_code", f"its section '{name}' holds no code in {language}")
     return found.code
 
 
@@ -161,7 +163,7 @@ def _check_hidden(statement: str, code: str, language: str) -> None:
     """A statement that tells the solution asks nothing."""
     bare = normalise(code, language)
     if bare and bare in normalise(statement, language):
-        raise _Unfit("told", "its problem tells the solution")
+        raise _UnfitError("told", "its problem tells the solution")
 
 
 def _tests(section: Any, topic: Topic) -> dict[str, Any]:
@@ -170,7 +172,7 @@ def _tests(section: Any, topic: Topic) -> dict[str, Any]:
         return {"tests": _pairs(section, topic.tests)}
     code = _code(section, topic.language, "tests")
     if topic.judge in CODE_JUDGES and (count := _checks(code)) < topic.tests:
-        raise _Unfit("few_tests", f"it has {count} checks; expected {topic.tests}")
+        raise _UnfitError("few_tests", f"it has {count} checks; expected {topic.tests}")
     return {"test_code": code}
 
 
@@ -181,13 +183,13 @@ def _pairs(section: Any, least: int) -> list[dict[str, str]]:
     try:
         found = cases(Row({"tests": listed}, ""), "tests")
     except InputError as error:
-        raise _Unfit("malformed", str(error).removeprefix(": ")) from None
+        raise _UnfitError("malformed", str(error).removeprefix(": ")) from None
     outputs: dict[str, str] = {}
     for test in found:
         if outputs.setdefault(test["stdin"], test["stdout"]) != test["stdout"]:
-            raise _Unfit("malformed", "two of its tests read the same and print other things")
+            raise _UnfitError("malformed", "two of its tests read the same and print other things")
     if len(outputs) < least:
-        raise _Unfit("few_tests", f"it has {len(outputs)} different tests; expected {least}")
+        raise _UnfitError("few_tests", f"it has {len(outputs)} different tests; expected {least}")
     return [{"stdin": stdin, "stdout": stdout} for stdin, stdout in outputs.items()]
 
 
@@ -196,7 +198,7 @@ def _checks(code: str) -> int:
     try:
         nodes = [*ast.walk(ast.parse(code))]
     except UNPARSED as error:
-        raise _Unfit("malformed", f"its tests do not parse: {error}") from None
+        raise _UnfitError("malformed", f"its tests do not parse: {error}") from None
     raises = (node.func for node in nodes if isinstance(node, ast.Call))
     expected = sum(getattr(func, "attr", getattr(func, "id", "")) == "raises" for func in raises)
     return expected + sum(isinstance(node, ast.Assert) for node in nodes)
