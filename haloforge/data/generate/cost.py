@@ -26,8 +26,8 @@ def expected(
     answer_tokens: int,
     answers: Answers | None,
 ) -> Cost:
-    """What so many requests like `sample` may come to: by the mean of what was answered so far, else
-    four characters a token and `answer_tokens` for an answer."""
+    """What so many requests like `sample` may come to: by the mean of what was answered so far,
+    else four characters a token and `answer_tokens` for an answer."""
     if answers:
         each = answers.input_tokens / len(answers), answers.output_tokens / len(answers)
     else:

@@ -12,7 +12,7 @@ WORDING = 1
 _SYSTEM = (
     "You write programming exercises with which other models are taught and measured. Whatever you "
     "write is compiled and run: a solution that fails one of its own tests is thrown away. So keep "
-    "tests small enough to work out by hand, and check each against your solution before you answer."
+    "tests small enough to work out by hand, and check each against your solution first."
 )
 _TESTS = {
     "stdio": (
