@@ -1,4 +1,4 @@
-"""An LLM that is slow, refuses, breaks off and writes halves: what is sent again and what is not."""
+"""An LLM that is slow, refuses, breaks off and writes halves: what is sent again."""
 
 import asyncio
 import time
@@ -114,7 +114,12 @@ def test_it_stops_where_nothing_is_answered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "code", "error", "why"),
     [
-        (401, None, InputError, "the key in a key is not accepted (scripted)"),
+        (
+            401,
+            None,
+            InputError,
+            "a request with no key is not accepted (Error code: 401 - scripted)",
+        ),
         (404, None, InputError, "no such address, or no model 'm'"),
         (402, None, ResourceError, "nothing is left to pay with"),
         (429, "insufficient_quota", ResourceError, "nothing is left to pay with"),
@@ -236,7 +241,8 @@ def test_a_purse_waits_for_what_others_may_give_back() -> None:
         order.append("given")
         await purse.give(60, 40)
         await waiting
-        assert not await purse.take(1) or purse.empty is False
+        await purse.give(60, 60)
+        assert not await purse.take(1) and purse.empty
         return order
 
     assert asyncio.run(spend()) == ["given", "taken"]

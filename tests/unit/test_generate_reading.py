@@ -101,9 +101,13 @@ def test_a_module_with_a_pytest_file_is_read() -> None:
         (WHOLE.replace("}]", ""), "json", "its list of tests is half a JSON text"),
         (WHOLE.replace('"stdout"', '"prints"'), "malformed", "field 'tests': expected tests"),
         (WHOLE.replace('"1\\n", "stdout"', '"0\\n", "stdout"'), "malformed", "two of its tests"),
-        (WHOLE.replace("```python", "```cobol"), "no_code", "holds no code in python"),
+        (
+            WHOLE.replace(CODE, "STOP RUN.").replace("```python", "```cobol"),
+            "no_code",
+            "holds no code in python",
+        ),
         (WHOLE.replace("square.", f"square. {CODE}"), "told", "its problem tells the solution"),
-        (WHOLE.replace("square.", "<|im_end|>"), "malformed", "ChatML's own marks"),
+        (WHOLE.replace("square.", "<|im_start|>"), "malformed", "ChatML's own marks"),
         (
             json.dumps({"problem": "\ud800", "tests": TESTS, "solution": CODE}),
             "malformed",

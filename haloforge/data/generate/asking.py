@@ -210,8 +210,10 @@ class _Asking:
         url, model = self._backend.url, self._backend.model
         said = _clipped(str(error.message))
         if status in (401, 403):
-            key = self._backend.key or "a key"
-            return InputError(f"{url}: the key in {key} is not accepted ({said})")
+            key = (
+                f"the key in {self._backend.key}" if self._backend.key else "a request with no key"
+            )
+            return InputError(f"{url}: {key} is not accepted ({said})")
         if status == 404:
             return InputError(f"{url}: no such address, or no model '{model}' ({said})")
         if status == 402 or (status == 429 and error.code == "insufficient_quota"):
