@@ -80,7 +80,7 @@ def test_what_is_an_answer_is_committed_whatever_it_says(tmp_path: Path, act: Ac
     with ScriptedLLM(lambda *_: act).serving() as llm:
         found, answers = asked(llm, tmp_path, 3)
     assert found == Asked(answered=3) and set(llm.sent.values()) == {1}
-    assert answers.count(["r0", "r1", "r2"]) == 3
+    assert all(name in answers for name in ("r0", "r1", "r2"))
     with Answers(tmp_path) as again:
         assert again.read("r0").finish == ("length" if act == "cut" else "stop")
 

@@ -8,7 +8,6 @@ written. Lines are in the kernel's hands at once and on the disk within a second
 
 import json
 import os
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -80,10 +79,6 @@ class Answers:
     def tokens(self) -> int:
         """Of all that was committed."""
         return self.input_tokens + self.output_tokens
-
-    def count(self, requests: Collection[str]) -> int:
-        """How many of `requests` are answered."""
-        return sum(request in self._places for request in requests)
 
     def commit(self, answer: Answer) -> None:
         """Adds one answer, whole or not at all."""

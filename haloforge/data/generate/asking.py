@@ -96,7 +96,7 @@ class _Asking:
         async with AsyncOpenAI(
             base_url=self._backend.url,
             api_key=self._backend.api_key(),
-            timeout=self._settings.timeout_s,
+            timeout=None,
             max_retries=0,
         ) as client:
             syncing = asyncio.create_task(self._keep_synced())
@@ -178,15 +178,21 @@ class _Asking:
             options["temperature"] = settings.temperature
         messages: Any = turns
         try:
-            done = await client.chat.completions.create(
-                model=self._backend.model, messages=messages, **options
-            )
+            # In all: the client's own time-out begins anew with each byte, and some servers send
+            # blanks while they work.
+            async with asyncio.timeout(settings.timeout_s):
+                done = await client.chat.completions.create(
+                    model=self._backend.model, messages=messages, **options
+                )
             choice = done.choices[0]
             text = choice.message.content or ""
             finish = str(choice.finish_reason)
         except openai.APIStatusError as error:
             raise self._refused(error) from None
-        except openai.APIConnectionError as error:  # a time-out is one
+        except TimeoutError:
+            why = f"no answer within {settings.timeout_s:g} s"
+            raise _FailedError(why, again=True) from None
+        except openai.APIConnectionError as error:
             cause = f": {error.__cause__}" if error.__cause__ and str(error.__cause__) else ""
             raise _FailedError(_clipped(f"{error}{cause}"), again=True) from None
         except (openai.APIError, json.JSONDecodeError) as error:

@@ -45,7 +45,7 @@ class Plan:
         return Wanted(
             self.topic,
             model,
-            f"{self.topic.name}, written by {model} at {self.backend.url}",
+            self.backend.url,
             self.settings.seed,
             self.count,
             self.purpose,
@@ -59,7 +59,6 @@ class Plan:
         return {
             "topic": self.topic.name,
             "topic_digest": self.topic.digest,
-            "url": self.backend.url,
             "model": self.backend.model,
             "seed": self.settings.seed,
             "wording": WORDING,
@@ -126,11 +125,11 @@ def dry_run(planned: Plan, fresh: bool) -> Cost:
 def open_answers(planned: Plan, fresh: bool = False) -> Answers:
     """The answers that are there; the folder is this process's until it ends. Raises InputError
     where they are of other choices, or another process is at work there."""
+    open_run(planned.folder, planned.identity, fresh)
     if fresh:
         for path in (planned.output, rejected_path(planned.output)):
             if path.exists():
                 set_aside(path)
-    open_run(planned.folder, planned.identity, fresh)
     return Answers(planned.folder)
 
 

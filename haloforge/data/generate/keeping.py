@@ -46,15 +46,19 @@ Judging = Callable[[], AbstractContextManager[Judge]]
 @dataclass(frozen=True)
 class Wanted:
     """Which answers are looked at, and what is written of them: `count` slots of `topic`, `model`
-    and `seed`; rows as similar as `similar` to an earlier one are dropped."""
+    (at `url`) and `seed`; rows as similar as `similar` to an earlier one are dropped."""
 
     topic: Topic
     model: str
-    origin: str
+    url: str
     seed: int
     count: int
     purpose: Purpose
     similar: float
+
+    @property
+    def origin(self) -> str:
+        return f"{self.topic.name}, written by {self.model}"
 
     def slots(self) -> Iterator[Slot]:
         return slots(self.topic, self.model, self.seed, self.count)
@@ -204,6 +208,7 @@ def _describe(wanted: Wanted, output: Path, kept: Kept, seen: str) -> None:
         "topic": wanted.topic.name,
         "digest": wanted.topic.digest,
         "model": wanted.model,
+        "url": wanted.url,
         "count": wanted.count,
         "for": wanted.purpose,
         "similar": wanted.similar,
