@@ -1,7 +1,7 @@
 """Asks an LLM: many requests in flight, each sent again where that may help, answers committed.
 
 By aiohttp, for of OpenAI's client only one call would be used: its retries know neither a rate for
-all requests together nor a pause that one answer asks of all, and it took four times the CPU time.
+all requests together nor a pause that one answer asks of all, and it takes three times the CPU time.
 """
 
 import asyncio
@@ -207,10 +207,9 @@ class _Asking:
         told = error if isinstance(error, dict) else {"message": error}
         said = _clipped(f"{status} {told.get('message') or told.get('detail') or ''}")
         if status in (401, 403):
-            key = (
-                f"the key in {self._backend.key}" if self._backend.key else "a request with no key"
-            )
-            return InputError(f"{url}: {key} is not accepted ({said})")
+            key = self._backend.key
+            sent = f"the key in {key}" if key else "a request with no key"
+            return InputError(f"{url}: {sent} is not accepted ({said})")
         if status == 404:
             return InputError(f"{url}: no such address, or no model '{model}' ({said})")
         if status == 402 or (status == 429 and told.get("code") == "insufficient_quota"):
