@@ -109,7 +109,7 @@ class ScriptedLLM:
         async def start() -> web.AppRunner:
             app = web.Application()
             app.router.add_post("/v1/chat/completions", self.answer)
-            runner = web.AppRunner(app, shutdown_timeout=0.1)
+            runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()

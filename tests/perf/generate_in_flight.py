@@ -60,9 +60,7 @@ def main() -> None:
         ours = rate(url, ANSWERS)
         server.stdin.close()
     most = IN_FLIGHT / SECONDS
-    note = (
-        f"{IN_FLIGHT} in flight, {SECONDS * 1000:g} ms an answer; the reference is their quotient"
-    )
+    note = f"the reference is {IN_FLIGHT} in flight / {SECONDS * 1000:g} ms"
     entry = {"ours": ours, "reference": most, "ratio": ours / most, "unit": "answers/s"}
     print(json.dumps({**entry, "note": note}))
 

@@ -1,7 +1,7 @@
 """Asks an LLM: many requests in flight, each sent again where that may help, answers committed.
 
 By aiohttp, for of OpenAI's client only one call would be used: its retries know neither a rate for
-all requests together nor a pause that one answer asks of all, and it takes three times the CPU time.
+all requests together nor a pause that one answer asks of all, and it takes three times as long.
 """
 
 import asyncio

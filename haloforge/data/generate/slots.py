@@ -55,10 +55,11 @@ def slots(topic: Topic, model: str, seed: int, count: int) -> Iterator[Slot]:
     """The first `count` slots, round the categories and levels; those of a smaller count are the
     first of a larger one."""
     cells = [(category, level) for level in topic.levels for category in topic.categories]
+    told = topic.digest
     for place in range(count):
         number, cell = divmod(place, len(cells))
         category, level = cells[cell]
-        request = digest(topic.digest, category, level, number, model, seed)
+        request = digest(told, category, level, number, model, seed)
         theme = topic.themes[int(request, 16) % len(topic.themes)] if topic.themes else None
         yield Slot(request, category, level, number, theme)
 
