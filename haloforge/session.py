@@ -54,6 +54,7 @@ class Session:
         self._tokenizers: dict[str, PreTrainedTokenizerBase] = {}
         self._with_template: dict[str, bool] = {}
         self._placement: Placement | None = None
+        self._fitting: set[tuple[str, Part]] = set()
 
     def __enter__(self) -> Self:
         private = _connect(self.settings, self.report)
@@ -106,8 +107,11 @@ class Session:
     def check_memory(self, policy: Policy, *parts: Part) -> None:
         """Raises ResourceError, with the numbers, where one of the `parts` that `policy` has does
         not fit the memory of the nodes."""
-        if self.settings.ray.check_memory:
-            self._nodes.check_memory(self.placement, policy, parts)
+        known = policy.base.digest
+        left = [part for part in parts if (known, part) not in self._fitting]
+        if left and self.settings.ray.check_memory:
+            self._nodes.check_memory(self.placement, policy, left)
+            self._fitting.update((known, part) for part in left)
 
     def room_for_trainers(self) -> Placement:
         """The placement, once the nodes that are there have room for its trainers."""

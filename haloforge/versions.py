@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError, WorkerCrashedError
 
 import haloforge
 from haloforge.each_node import name_of, on_each
@@ -15,6 +15,8 @@ from haloforge.report.progress import Report
 from haloforge.schema import digest
 
 _OWN_CODE = "haloforge's code"
+# Errors of a node that was lost meanwhile, which says nothing of what it had.
+_LOST = (NodeDiedError, TaskUnschedulableError, WorkerCrashedError)
 
 
 def here() -> dict[str, str]:
@@ -50,7 +52,7 @@ def check_versions(known: Collection[str], computing: str | None, report: Report
         return set()
     own, answered, faults = here(), set(), []
     for node, told in on_each(nodes, here):
-        if told is None:
+        if told is None or isinstance(told, _LOST):
             report.say(f"node {name_of(node)} does not answer what versions it has")
             continue
         answered.add(str(node["NodeID"]))

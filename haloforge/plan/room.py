@@ -176,5 +176,6 @@ def _trainer_misfit(
 
 
 def listed(items: Items) -> str:
+    """The items in GB (2^30 bytes), the largest first; those below 0.05 are left out."""
     shown = sorted(items.items(), key=lambda item: -item[1])
     return ", ".join(f"{name} {size / GB:.1f}" for name, size in shown if size > 0.05 * GB)
