@@ -45,13 +45,14 @@ def exercise(words: str) -> str:
 @dataclass
 class ScriptedLLM:
     """`url` is its address; `sent` counts how often each request came, `answered` those that were
-    answered whole, by their words; `bodies` are the last of each."""
+    answered whole, by their words; `lists` are the models that it names."""
 
     script: Script = always_ok
     write: Write = exercise
     seconds: float = 0.0
     slow_s: float = 30.0
     retry_after: str = "0.05"
+    lists: tuple[str, ...] = ("scripted", "another")
     url: str = ""
     sent: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
@@ -74,6 +75,11 @@ class ScriptedLLM:
             return await self._acted(request, words, self.script(words, time))
         finally:
             self.at_once -= 1
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        self.keys.add(request.headers.get("authorization", ""))
+        listed = [{"id": name, "object": "model"} for name in self.lists]
+        return web.json_response({"object": "list", "data": listed})
 
     async def _acted(self, request: web.Request, words: str, act: Act) -> web.StreamResponse:
         if act in ("429", "500"):
@@ -109,6 +115,7 @@ class ScriptedLLM:
         async def start() -> web.AppRunner:
             app = web.Application()
             app.router.add_post("/v1/chat/completions", self.answer)
+            app.router.add_get("/v1/models", self.models)
             runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -1,9 +1,11 @@
 """`halo-forge data generate`."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
     from haloforge.config import Settings
     from haloforge.data.generate.asking import Asked
     from haloforge.data.generate.generate import Plan
-    from haloforge.data.generate.keeping import Judge, Kept
+    from haloforge.data.generate.keeping import Kept
+    from haloforge.data.generate.probes import Judge
 
 
 @click.command("generate")
@@ -65,6 +68,7 @@ def generate_command(
     if listing:
         rows = ("\n".join(f"{k}: {v}" for k, v in row.items()) for row in command.listing())
         click.echo("\n\n".join(rows))
+        click.echo("\nOr a topic of your own in YAML, and any URL that speaks as OpenAI's.")
         return
     if topic is None or backend is None or output is None:
         raise click.UsageError("give --topic, --backend and --output (or --list)")
@@ -81,10 +85,16 @@ def generate_command(
     command.check_able(planned)
     from haloforge.report.progress import Report
 
+    signal.signal(signal.SIGTERM, _stop)
     with command.open_answers(planned, fresh) as answers:
         click.echo(told(command.cost_of(planned, answers), planned.backend))
         asked, kept = command.generate(planned, answers, Report(), partial(_judging, settings))
     _tell(planned, asked, kept)
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM ends it as Ctrl-C does; a session has it so too, but nobody is asked in one."""
+    raise KeyboardInterrupt
 
 
 @contextmanager

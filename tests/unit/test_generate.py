@@ -21,7 +21,8 @@ from haloforge.config import load_settings
 from haloforge.data.generate import generate as command
 from haloforge.data.generate.answers import Answer, Answers
 from haloforge.data.generate.generate import Plan, generate, open_answers, plan
-from haloforge.data.generate.keeping import WRITING, Judge, Kept, Told, keep
+from haloforge.data.generate.keeping import WRITING, Kept, keep
+from haloforge.data.generate.probes import Judge, Told
 from haloforge.data.generate.slots import messages
 from haloforge.data.problems import read_problems
 from haloforge.data.sft import read_sft
@@ -38,13 +39,16 @@ Faults = Callable[[dict[str, Any]], tuple[Kind, str] | None]
 
 @contextmanager
 def stand_in(faults: Faults = lambda row: None) -> Iterator[Judge]:
-    """Judges by the candidate's row alone."""
+    """Judges by the candidate's row alone; a probe passes no test."""
 
     def judge(files: Sequence[str], counts: Any, told: Told) -> int:
         rows = [json.loads(line) for line in Path(files[0]).read_text().splitlines()]
         assert len(rows) == len(counts) == counts.sum()
         for number, row in enumerate(rows):
-            if (fault := faults(row)) is not None:
+            fault = faults(row)
+            if fault is None and "/probe" in row["problem_id"]:
+                fault = Kind.REFERENCE, "wrong_answer"
+            if fault is not None:
                 told(fault[0], number, fault[1])
         return len(rows)
 
@@ -203,6 +207,38 @@ def test_what_is_not_kept_stands_beside_with_its_reason(tmp_path: Path) -> None:
         "answers.jsonl",
         "run.json",
     ]
+
+
+def test_tests_that_a_probe_passes_are_worthless(tmp_path: Path) -> None:
+    made = planned(tmp_path / "a", "http://localhost:1/v1", 4)
+    ids = [slot.request for slot in made.wanted.slots()]
+
+    @contextmanager
+    def judging() -> Iterator[Judge]:
+        def judge(files: Sequence[str], counts: Any, told: Told) -> int:
+            for number, line in enumerate(Path(files[0]).read_text().splitlines()):
+                of, _, probe = json.loads(line)["problem_id"].partition("/")
+                if of == ids[0] or (probe and of == ids[3]):
+                    told(Kind.REFERENCE, number, "wrong_answer")
+                elif probe and of == ids[2]:
+                    told(Kind.UNJUDGED, number, "infra_error (no box)")
+            return len(counts)
+
+        yield judge
+
+    with committed(made, [exercise(f"words {n}") for n in range(4)]) as answers:
+        kept = keep(made.wanted, answers, made.output, judging)
+    release(made.folder)
+    assert kept.left_out == {"reference": 1, "trivial": 1, "unjudged": 1} and kept.rows == 1
+    [row] = [json.loads(line) for line in made.output.read_text().splitlines()]
+    assert row["problem_id"] == ids[3]
+    rejected = made.output.with_name("out.rejected.jsonl").read_text().splitlines()
+    reasons = [json.loads(line)["reasons"][0] for line in rejected]
+    assert reasons[1] == {
+        "fault": "trivial",
+        "why": "its tests are passed by a program that prints what the first one expects",
+    }
+    assert reasons[2]["why"] == "infra_error (no box)"
 
 
 def test_nothing_is_judged_where_nothing_can_be(tmp_path: Path) -> None:

@@ -51,6 +51,21 @@ def sections(problem: str, tests: str, solution: str) -> str:
     return f"# Problem\n{problem}\n# Tests\n{tests}\n# Solution\n{solution}\n"
 
 
+def test_an_example_that_is_a_test_is_no_secret() -> None:
+    shown = WHOLE.replace("square.\n", "square.\n\nReads:\n2\nPrints:\n4\n")
+    assert isinstance(read(shown), Problem)
+
+
+def test_a_problem_that_shows_its_test_file_tells_it() -> None:
+    code = "```python\nclass Stack:\n    def __init__(self, n): self.size = n\n```"
+    judge: dict[str, Any] = {"judge": "pytest", "tests": 3}
+    asked = "Write a class `Stack(n)` with `size`."
+    good = read(sections(asked, f"```python\n{PYTEST}```", code), **judge)
+    assert isinstance(good, Problem) and "assert" not in str(good.turns())
+    told = read(sections(f"{asked}\n{PYTEST}", f"```python\n{PYTEST}```", code), **judge)
+    assert told == Rejected("told", "its problem tells the tests")
+
+
 def test_sections_are_read_as_a_problem_with_its_reference() -> None:
     found = read(WHOLE)
     assert isinstance(found, Problem)
@@ -107,6 +122,11 @@ def test_a_module_with_a_pytest_file_is_read() -> None:
             "holds no code in python",
         ),
         (WHOLE.replace("square.", f"square. {CODE}"), "told", "its problem tells the solution"),
+        (
+            WHOLE.replace("square.\n", f"square.\n{json.dumps(TESTS)}\n0\n0\n1\n1\n2\n4\n3\n 9\n"),
+            "told",
+            "its problem tells every test",
+        ),
         (WHOLE.replace("square.", "<|im_start|>"), "malformed", "ChatML's own marks"),
         (
             json.dumps({"problem": "\ud800", "tests": TESTS, "solution": CODE}),

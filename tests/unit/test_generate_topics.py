@@ -14,6 +14,7 @@ from haloforge.data.generate.slots import messages, slots
 from haloforge.data.generate.topic import Rule, Topic, find_topic, topics
 from haloforge.data.normalise import without_comments
 from haloforge.errors import InputError
+from tests.scripted_llm import ScriptedLLM
 
 OWN: dict[str, Any] = {
     "name": "sums",
@@ -147,8 +148,34 @@ def test_every_backend_has_what_it_needs() -> None:
         "deepseek": "DEEPSEEK_API_KEY",
         "anthropic": "ANTHROPIC_API_KEY",
         "ollama": None,
+        "haloforge": ANY_KEY,
     }
     assert all(each.price is not None and each.priced for each in known.values())
+    of_ones_own = find_backend("ollama", "of-tomorrow").price
+    assert of_ones_own is not None and of_ones_own.output == 0
+
+
+def test_a_server_of_ones_own_is_asked_which_model_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ANY_KEY, raising=False)
+    with ScriptedLLM().serving() as llm:
+        assert find_backend(llm.url, None).model == "scripted"
+        assert find_backend(llm.url, "another").model == "another"
+        monkeypatch.setenv(ANY_KEY, "k")
+        find_backend(llm.url, None)
+        assert llm.keys == {"Bearer none", "Bearer k"}
+        llm.lists = ()
+        with pytest.raises(InputError, match=r"which model there\? .* \(no list of models\)"):
+            find_backend(llm.url, None)
+    with pytest.raises(InputError, match=r"which model there\? Name it with --model \(.*refused"):
+        find_backend(llm.url, None)
+
+
+@pytest.mark.parametrize("key", ["one\ntwo", "clé", "a\x00"])
+def test_a_key_that_cannot_be_sent_is_one_line(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setattr("os.environ", {"DEEPSEEK_API_KEY": key})
+    with pytest.raises(InputError, match="DEEPSEEK_API_KEY holds what no key does") as refused:
+        find_backend("deepseek", None).api_key()
+    assert key not in str(refused.value)
 
 
 def test_a_missing_key_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +199,6 @@ def test_any_address_is_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ANY_KEY, "k")
     assert found.api_key() == "k"
     for name, model, why in (
-        ("http://localhost:8000/v1", None, "which model there"),
         ("http://me:secret@host/v1", "m", "holds credentials"),
         ("http://host/v1?api_key=secret", "m", "holds credentials"),
         ("ftp://host/v1", "m", "expected an address such as"),

@@ -10,6 +10,8 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from haloforge.data.generate.answers import Answer, Answers
 from haloforge.data.generate.backends import Backend
@@ -98,7 +100,7 @@ class _Asking:
             connector=TCPConnector(limit=self._settings.in_flight),
             # Of the whole answer: some servers send blanks while they work.
             timeout=ClientTimeout(total=self._settings.timeout_s),
-            trust_env=True,  # proxies
+            proxy=_proxy(self._backend.url),
         ) as client:
             syncing = asyncio.create_task(self._keep_synced())
             try:
@@ -207,15 +209,23 @@ class _Asking:
         told = error if isinstance(error, dict) else {"message": error}
         said = _clipped(f"{status} {told.get('message') or told.get('detail') or ''}")
         if status in (401, 403):
-            key = self._backend.key
-            sent = f"the key in {key}" if key else "a request with no key"
-            return InputError(f"{url}: {sent} is not accepted ({said})")
+            return self._backend.refused(said)
         if status == 404:
             return InputError(f"{url}: no such address, or no model '{model}' ({said})")
         if status == 402 or (status == 429 and told.get("code") == "insufficient_quota"):
             return ResourceError(f"{url}: nothing is left to pay with ({said})")
         again = status in _AGAIN or status >= 500
         return _FailedError(said, again, _pause(headers) if again else None)
+
+
+def _proxy(url: str) -> str | None:
+    """The one that the environment names for `url`. Of aiohttp's `trust_env` it comes with the
+    passwords of ~/.netrc, looked up for every request, and an error where there is one beside our
+    key."""
+    parts = urlsplit(url)
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 def _object(told: bytes) -> dict[str, Any]:

@@ -183,8 +183,8 @@ def listing() -> list[dict[str, Any]]:
             {
                 "backend": name,
                 "url": backend.url,
-                "key": backend.key or "none",
-                "model": backend.model,
+                "key": (backend.key or "none") + (", where it wants one" if backend.open else ""),
+                "model": backend.model or "the first that it lists",
                 "count": backend.count,
                 "USD a million tokens": f"{price.input:g} read, {price.output:g} written"
                 if price

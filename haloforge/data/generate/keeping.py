@@ -1,7 +1,8 @@
 """What of the committed answers is kept: read, judged, told apart, written. No request is sent.
 
 In the order of slots, not of arrival, so that the same answers give the same rows. Answers are
-judged before near duplicates are dropped: of two that are alike the one that holds is kept.
+judged before near duplicates are dropped: of two that are alike the one that holds is kept. A
+problem whose tests are passed without its solution's help does not hold either (see probes.py).
 """
 
 import hashlib
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from haloforge.data.generate.answers import Answers
+from haloforge.data.generate.probes import TRIVIAL, Judge, passed_by_probes
 from haloforge.data.generate.reading import Rejected, read_answer
 from haloforge.data.generate.slots import Slot, slots
 from haloforge.data.generate.topic import Topic
@@ -33,13 +34,10 @@ from haloforge.data.validate.words import grams, words
 from haloforge.schema import Problem
 from haloforge.store.run import write_atomic
 
-CANDIDATES = "candidates.jsonl"
+CANDIDATES, PROBES = "candidates.jsonl", "probes.jsonl"
 WRITING = "writing"
 """Is in the run's folder while its outputs are written."""
 _AT_ONCE = 1000  # candidates whose words are hashed together
-Told = Callable[[Kind, int, str], None]
-Judge = Callable[[Sequence[str], npt.NDArray[np.int64], Told], int]
-"""`judge_rows` (see validate/references.py) of a session."""
 Judging = Callable[[], AbstractContextManager[Judge]]
 
 
@@ -84,12 +82,15 @@ def keep(wanted: Wanted, answers: Answers, output: Path, judging: Judging) -> Ke
     if held:
         with judging() as judge:
             rejected |= _judged(candidates, held, judge)
+            lines = JsonLines(candidates)
+            good = (lines[n] for n, request in enumerate(held) if request not in rejected)
+            rejected |= passed_by_probes(map(_problem, good), folder / PROBES, judge)
         rejected |= _alike(candidates, held, rejected, wanted.similar)
     write_atomic(folder / WRITING, "")
     kept = _write(wanted, answers, output, candidates, rejected)
     _describe(wanted, output, kept, seen)
-    for path in (candidates, folder / WRITING):
-        path.unlink()
+    for path in (candidates, folder / PROBES, folder / WRITING):
+        path.unlink(missing_ok=True)
     return kept
 
 
@@ -171,7 +172,7 @@ def _write(
     rejected: dict[str, Rejected],
 ) -> Kept:
     kept = Kept()
-    unread = {Kind.REFERENCE, Kind.UNJUDGED, Kind.NEAR_DUPLICATE}
+    unread = {Kind.REFERENCE, Kind.UNJUDGED, Kind.NEAR_DUPLICATE, TRIVIAL}
     with whole(output, rejected_path(output)) as [good, bad], candidates.open() as problems:
         for slot in wanted.slots():
             if slot.request not in answers:

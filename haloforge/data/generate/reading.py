@@ -68,14 +68,15 @@ def _read(answer: Answer, slot: Slot, topic: Topic, model: str) -> Problem:
     code = _code(parts["solution"], topic.language, "solution")
     if (broken := topic.broken(code, slot.category)) is not None:
         raise _UnfitError("pattern", broken)
-    _check_hidden(statement, code, topic.language)
+    tests = _tests(parts["tests"], topic)
+    _check_hidden(statement, code, tests, topic.language)
     fields = {
         "problem_id": slot.request,
         "group": slot.request,
         "prompt": asked_in(statement, topic.language),
         "language": topic.language,
         "judge": topic.judge,
-        **_tests(parts["tests"], topic),
+        **tests,
         "reference": {topic.language: code},
         "difficulty": slot.level,
         "tags": [topic.name, slot.category],
@@ -159,11 +160,23 @@ def _code(section: Any, language: str, name: str) -> str:
     return found.code
 
 
-def _check_hidden(statement: str, code: str, language: str) -> None:
-    """A statement that tells the solution asks nothing."""
-    bare = normalise(code, language)
-    if bare and bare in normalise(statement, language):
-        raise _UnfitError("told", "its problem tells the solution")
+def _check_hidden(statement: str, code: str, tests: dict[str, Any], language: str) -> None:
+    """A statement that tells the solution asks nothing, and one that tells every test can be
+    answered by heart."""
+    asked = normalise(statement, language)
+    for what, told in (("solution", code), ("tests", tests.get("test_code", ""))):
+        bare = normalise(told, language)
+        if bare and bare in asked:
+            raise _UnfitError("told", f"its problem tells the {what}")
+    lines = _lines_of(statement)
+    pairs = tests.get("tests", [])
+    if pairs and all(_lines_of(half) in lines for pair in pairs for half in pair.values()):
+        raise _UnfitError("told", "its problem tells every test")
+
+
+def _lines_of(text: str) -> str:
+    """Its lines, each whole, without blanks around them."""
+    return "".join(f"\n{line.strip()}\n" for line in text.strip().split("\n"))
 
 
 def _tests(section: Any, topic: Topic) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from haloforge.data.generate.topic import Topic
+from haloforge.data.generate.topic import APPENDED, Topic
 from haloforge.data.problems import LANGUAGES
 from haloforge.schema import Message, digest
 
@@ -29,7 +29,7 @@ _TESTS = {
     ),
     "program": (
         "a ```{fence} block that is appended to the solution to make a whole program, with at "
-        "least {count} checks, each of which ends the program with an error where it fails"
+        "least {count} checks; it {form}"
     ),
 }
 _SOLUTIONS = {
@@ -68,6 +68,8 @@ def messages(topic: Topic, slot: Slot) -> list[Message]:
     """What is asked for in a slot."""
     language, fence = LANGUAGES[topic.language]
     category = topic.categories[slot.category]
+    form = APPENDED.get(topic.language)
+    tests = _TESTS[topic.judge].format(count=topic.tests, fence=fence, form=form)
     required = [rule.says for rule in topic.required_in(slot.category)]
     forbidden = [rule.says for rule in topic.forbidden_in(slot.category)]
     lines = [
@@ -88,7 +90,7 @@ def messages(topic: Topic, slot: Slot) -> list[Message]:
         "example. No hint at the solution's code.",
         "",
         "# Tests",
-        f"Only {_TESTS[topic.judge].format(count=topic.tests, fence=fence)}.",
+        f"Only {tests}.",
         "",
         "# Solution",
         f"Only a ```{fence} block with {_SOLUTIONS[topic.judge]}.",

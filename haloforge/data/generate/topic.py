@@ -13,7 +13,19 @@ from haloforge.data.adapters.adapter import LanguageName
 from haloforge.data.normalise import without_comments
 from haloforge.data.specs import OWN, read_spec, read_text
 from haloforge.errors import InputError
-from haloforge.schema import CODE_JUDGES, PROGRAM_LANGUAGES, digest
+from haloforge.schema import CODE_JUDGES, digest
+
+APPENDED = {
+    "cpp": "ends with `int main()` and `assert`s in it, where the solution includes <cassert> and "
+    "<iostream>",
+    "rust": "ends with `fn main()` and `assert!`s in it",
+    "go": "holds functions `func TestX(t *testing.T)`, where the solution begins with `package "
+    'main` and imports "fmt" and "testing"',
+    "javascript": "holds statements with `assert`, where the solution has `const assert = "
+    "require('node:assert')`",
+}
+"""The form of tests that are appended to a solution (judge `program`), by language. Java's would
+stand in a class that the solution leaves open."""
 
 Line = Annotated[str, Field(min_length=1)]
 
@@ -77,8 +89,8 @@ class Topic(_Strict):
     def _judged_in(self) -> "Topic":
         if self.judge in CODE_JUDGES and self.language != "python":
             raise ValueError(f"field 'judge': '{self.judge}' is for language python")
-        if self.judge == "program" and self.language not in PROGRAM_LANGUAGES:
-            known = ", ".join(PROGRAM_LANGUAGES)
+        if self.judge == "program" and self.language not in APPENDED:
+            known = ", ".join(APPENDED)
             raise ValueError(f"field 'judge': 'program' is for languages {known}")
         return self
 
