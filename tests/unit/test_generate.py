@@ -288,7 +288,7 @@ def test_the_command_lists_and_says_what_it_costs(
     output = tmp_path / "a" / "out.jsonl"
     words = ("--topic", "rust_async", "--backend", "deepseek", "--output", str(output))
     told = invoked(*words, "--dry-run", "--count", "1000")
-    assert told.startswith("1000 requests, about ") and "2,000,000 to write: about 0." in told
+    assert told.startswith("1000 requests to deepseek-") and "2,000,000 to write: about 0." in told
     assert not output.parent.exists()
     assert "set DEEPSEEK_API_KEY in the environment" in invoked(*words)
     assert not output.parent.exists()

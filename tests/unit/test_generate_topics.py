@@ -164,9 +164,9 @@ def test_a_server_of_ones_own_is_asked_which_model_it_has(monkeypatch: pytest.Mo
         find_backend(llm.url, None)
         assert llm.keys == {"Bearer none", "Bearer k"}
         llm.lists = ()
-        with pytest.raises(InputError, match=r"which model there\? .* \(no list of models\)"):
+        with pytest.raises(InputError, match=r"lists no model \(no list of models\)"):
             find_backend(llm.url, None)
-    with pytest.raises(InputError, match=r"which model there\? Name it with --model \(.*refused"):
+    with pytest.raises(InputError, match=r"lists no model \(.*refused\); is it up"):
         find_backend(llm.url, None)
 
 

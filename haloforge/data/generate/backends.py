@@ -128,4 +128,4 @@ def _first_model(backend: Backend) -> str:
         why = str(getattr(error, "reason", error))
     except (IndexError, KeyError, TypeError, ValueError):
         why = "no list of models"
-    raise InputError(f"{backend.url}: which model there? Name it with --model ({why})")
+    raise InputError(f"{backend.url}: lists no model ({why}); is it up? Or name one with --model")

@@ -41,6 +41,7 @@ def expected(
 def told(cost: Cost, backend: Backend) -> str:
     """One line of it."""
     tokens = f"about {cost.input_tokens:,} tokens to read and {cost.output_tokens:,} to write"
+    what = f"{cost.requests} requests to {backend.model}, {tokens}"
     if cost.usd is None:
-        return f"{cost.requests} requests, {tokens}; cost not known: no price of '{backend.model}'"
-    return f"{cost.requests} requests, {tokens}: about {cost.usd:,.2f} USD ({backend.priced})"
+        return f"{what}; cost not known: no price of this model"
+    return f"{what}: about {cost.usd:,.2f} USD ({backend.priced})"
