@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from haloforge.data.generate.answers import FILE, Answer, Answers
 from haloforge.data.generate.asking import Asked, _pause, ask
-from haloforge.data.generate.backends import Backend
+from haloforge.data.generate.backends import Backend, find_backend
 from haloforge.data.generate.pace import Pace, Purse
 from haloforge.data.generate.settings import GenerateSettings
 from haloforge.errors import InfraError, InputError, ResourceError
@@ -128,8 +129,6 @@ def test_it_stops_where_nothing_is_answered(tmp_path: Path) -> None:
 def test_what_cannot_pass_stops_it_at_once(
     tmp_path: Path, status: int, code: str | None, error: type[Exception], why: str
 ) -> None:
-    from aiohttp import web
-
     class Refusing(ScriptedLLM):
         async def answer(self, request: web.Request) -> web.StreamResponse:
             self.sent["any"] += 1
@@ -293,3 +292,54 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
         answers.commit(answer("c"))
     with Answers(tmp_path) as answers:
         assert "b" not in answers and answers.read("c") == answer("c") and not answers.spoilt
+
+
+def test_passwords_of_netrc_are_not_sent_and_break_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with ScriptedLLM().serving() as llm:
+        found, _ = asked(llm, tmp_path, 2)
+    assert found == Asked(answered=2) and llm.keys == {"Bearer none"}
+
+
+def test_a_proxy_is_taken_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with ScriptedLLM().serving() as llm:
+        monkeypatch.setenv("http_proxy", llm.url.removesuffix("/v1"))
+        llm.url = "http://host.invalid/v1"  # which only a proxy could reach
+        assert asked(llm, tmp_path, 2)[0] == Asked(answered=2)
+        monkeypatch.setenv("no_proxy", "host.invalid")
+        other = tmp_path / "other"
+        other.mkdir()
+        none = QUICK.model_copy(update={"retries": 0})
+        assert asked(llm, other, 1, none)[0].given_up == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [("", "wants a key: set HALOFORGE_API_KEY"), ("wrong", "the key in HALOFORGE_API_KEY is not")],
+)
+def test_a_server_of_ones_own_that_wants_a_key_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, why: str
+) -> None:
+    monkeypatch.setenv("HALOFORGE_API_KEY", key)
+    with Refused().serving() as llm:
+        for ask_for in (None, "m"):
+            with pytest.raises(InputError, match=why):
+                found = find_backend(llm.url, ask_for)
+                with Answers(tmp_path) as answers, Report().stage("a", 1, "answers") as stage:
+                    ask(found, QUICK, requests(1), answers, stage)
+
+
+class Refused(ScriptedLLM):
+    """One that knows no key."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"detail": "who is it?"}, status=401)
+
+    models = answer

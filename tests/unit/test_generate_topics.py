@@ -202,6 +202,10 @@ def test_any_address_is_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://me:secret@host/v1", "m", "holds credentials"),
         ("http://host/v1?api_key=secret", "m", "holds credentials"),
         ("ftp://host/v1", "m", "expected an address such as"),
+        ("http://host:99999/v1", "m", "expected an address such as"),
+        ("http://[::1/v1", "m", "expected an address such as"),
+        ("http://local host/v1", "m", "expected an address such as"),
+        ("http:///v1", "m", "expected an address such as"),
         ("mistral", None, "no backend 'mistral'; known: openai"),
     ):
         with pytest.raises(InputError, match=why) as refused:

@@ -3,6 +3,7 @@
 import json
 import os
 from functools import cache
+from http.client import HTTPException
 from importlib.resources import files
 from typing import Literal
 from urllib.error import HTTPError
@@ -108,10 +109,21 @@ def _at(url: str) -> Backend:
         listed = ", ".join(backends())
         raise InputError(f"no backend '{url}'; known: {listed}, or a URL such as http://host/v1")
     check_address(url)
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+    if not _is_address(url):
         raise InputError(f"{url}: expected an address such as http://localhost:8000/v1")
     return Backend(url=url.rstrip("/"), key=ANY_KEY, open=True, count=_ANY_COUNT)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        whole = parts.hostname and parts.port != 0  # which raises for one that is none
+    except ValueError:
+        return False
+    plain = url.isascii() and url.isprintable() and " " not in url
+    return bool(
+        plain and whole and parts.scheme in ("http", "https") and not parts.query + parts.fragment
+    )
 
 
 def _first_model(backend: Backend) -> str:
@@ -124,7 +136,7 @@ def _first_model(backend: Backend) -> str:
         if error.code in (401, 403):
             raise backend.refused(f"{error.code}") from None
         why = f"{error.code} {error.reason}"
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         why = str(getattr(error, "reason", error))
     except (IndexError, KeyError, TypeError, ValueError):
         why = "no list of models"
