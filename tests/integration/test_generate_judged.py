@@ -106,6 +106,7 @@ EVEN = "def f(x):\n    return x % 2 == 0\n"
     [
         ("stdio", stdio("print(int(input()) + 1)", "1234"), None),
         ("stdio", stdio("print(int(input()) // 4)", "0000"), "prints what the first one expects"),
+        ("stdio", stdio("print(int(input()))", "0123"), "prints what it reads"),
         ("stdio", stdio("input()", ["", "\n", " ", ""]), "prints what the first one expects"),
         ("function", checks(F, "".join(f"assert f({n}) == {n + 1}\n" for n in range(4))), None),
         ("function", checks(F, "assert f(1)\n" * 4), "functions that return True"),

@@ -1,9 +1,9 @@
 """Programs that know nothing of their problem: what passes with one of them tests nothing.
 
-For `stdio` it is a program that prints what the first test expects, whatever it reads; one that
-prints nothing passes no more than that. For Python tests it is a module with nothing in it, and the
-solution with all its functions made to return one constant. For `program` it is a
-solution with nothing in it: functions of other languages are not emptied.
+For `stdio` it is a program that prints what the first test expects, whatever it reads (one that
+prints nothing passes no more than that), and one that prints what it reads. For Python tests it is
+an empty module, and the solution with all its functions made to return one constant. For `program`
+it is a solution with nothing in it: functions of other languages are not emptied.
 """
 
 import ast
@@ -24,6 +24,7 @@ Told = Callable[[Kind, int, str], None]
 Judge = Callable[[Sequence[str], npt.NDArray[np.int64], Told], int]
 """`judge_rows` (see validate/references.py) of a session."""
 _NOTHING = "a program with nothing in it"
+_ECHO = "import sys\nsys.stdout.write(sys.stdin.read())\n"
 _EMPTY = {
     "cpp": "#include <cassert>\n#include <iostream>\n",
     "rust": "// nothing\n",
@@ -75,6 +76,7 @@ def probes(problem: Problem) -> Iterator[tuple[str, str, str]]:
         printed = problem.tests[0].stdout.encode()
         code = f"import sys\nsys.stdout.buffer.write({printed!r})\n"
         yield "a program that prints what the first one expects", "python", code
+        yield "a program that prints what it reads", "python", _ECHO
     elif problem.judge in CODE_JUDGES:
         yield _NOTHING, "python", "# nothing\n"
         solution = problem.reference.get("python", "")
