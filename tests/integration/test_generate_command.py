@@ -17,22 +17,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field as of
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import yaml
 
 from haloforge.config import load_settings
+from haloforge.data.generate.generate import generate, open_answers, plan
+from haloforge.data.generate.keeping import PROBES
 from haloforge.data.generate.slots import messages, slots
 from haloforge.data.generate.topic import find_topic
 from haloforge.data.problems import read_problems
 from haloforge.preflight import check_raft
+from haloforge.report.progress import Report
+from haloforge.store.lock import release
+from tests.integration.test_generate_judged import in_this_process
 from tests.processes import family, living, names, wait_until
 from tests.scripted_llm import ScriptedLLM, exercise
 from tests.unit.test_generate import unsteady
 from tests.unit.test_generate_topics import OWN
 
+Written = tuple[bytes, list[tuple[str, str]]]
+"""The rows, and of the others the request and the reason."""
 RIGHT = "print(sum(map(int, input().split())))"
 
 
@@ -106,8 +112,7 @@ class Runs:
             words = self.words[request]
             self.sent_then.setdefault(words, self.llm.sent[words])
 
-    def written(self) -> tuple[bytes, list[tuple[str, str]]]:
-        """The rows, and of the others the request and the reason."""
+    def written(self) -> Written:
         lines = (self.folder / "out.rejected.jsonl").read_text().splitlines()
         rejected = [json.loads(line) for line in lines]
         told = [(each["request"], each["reasons"][0]["fault"]) for each in rejected]
@@ -117,33 +122,37 @@ class Runs:
         assert {words: self.llm.sent[words] for words in self.sent_then} == self.sent_then
 
 
-def undisturbed(folder: Path, count: int, seconds: float = 0) -> tuple[Any, float]:
-    """What a run that nobody kills writes, and the seconds that it takes."""
-    with ScriptedLLM(unsteady, unlike, seconds).serving() as llm:
+def undisturbed(folder: Path, count: int) -> Written:
+    """What is written where nobody kills anything, and no Ray is there."""
+    with ScriptedLLM(unsteady, unlike).serving() as llm:
         whole = Runs(folder, llm, count)
-        began = time.monotonic()
-        told = whole.end()
-        took = time.monotonic() - began
-    rows, rejected = whole.written()
-    number = len(rows.splitlines())
-    assert f"out.jsonl: {number} conversations of {count} answers" in told
-    assert number + len(rejected) == count and number > 0
-    reasons = {reason for _, reason in rejected}
-    assert reasons == {"reference", "trivial", "near_duplicate", "empty", "json"}
-    return whole.written(), took
+        topic, output = str(folder / "sums.yaml"), folder / "out.jsonl"
+        made = plan(topic, llm.url, output, load_settings(None, {}), "m", count)
+        with open_answers(made) as answers:
+            generate(made, answers, Report(), in_this_process)
+        release(made.folder)
+    check_all_is_there(whole.written(), count)
+    return whole.written()
+
+
+def check_all_is_there(written: Written, count: int) -> None:
+    rows, rejected = written
+    assert 0 < len(rows.splitlines()) == count - len(rejected)
+    assert {reason for _, reason in rejected} == {
+        *("reference", "trivial", "near_duplicate", "empty", "json")
+    }
 
 
 def test_killed_while_asking_and_while_judging_it_ends_as_undisturbed(
     tmp_path: Path, tiny_model: Path
 ) -> None:
     count = 40
-    expected, _ = undisturbed(tmp_path / "whole", count)
+    expected = undisturbed(tmp_path / "whole", count)
     with ScriptedLLM(unsteady, unlike, seconds=0.2).serving() as llm:
         runs = Runs(tmp_path / "killed", llm, count)
-        judging = runs.folder / "out.jsonl.answers" / "candidates.jsonl"
         moments: list[Callable[[], object]] = [
             lambda: len(runs.committed()) >= count // 3,
-            judging.exists,
+            (runs.folder / "out.jsonl.answers" / PROBES).exists,  # solutions are judged by then
         ]
         for reached in moments:
             run = runs.start()
@@ -156,6 +165,8 @@ def test_killed_while_asking_and_while_judging_it_ends_as_undisturbed(
         runs.check_asked_once()
     assert runs.written() == expected
     assert told.startswith("0 requests to m, ")
+    number = len(expected[0].splitlines())
+    assert f"out.jsonl: {number} conversations of {count} answers" in told
     _feeds_what_follows(runs.folder / "out.jsonl", tiny_model)
 
 
@@ -180,17 +191,22 @@ def _feeds_what_follows(rows: Path, model: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_ten_times_at_random_it_ends_as_undisturbed(tmp_path: Path) -> None:
-    count = 64
-    expected, seconds = undisturbed(tmp_path / "whole", count, seconds=0.5)
+    count = 48
+    with ScriptedLLM(unsteady, unlike, seconds=0.3).serving() as llm:
+        whole = Runs(tmp_path / "whole", llm, count)
+        began = time.monotonic()
+        whole.end()
+        seconds = time.monotonic() - began
+    check_all_is_there(whole.written(), count)
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")
     draw, kills, committed = random.Random(seed), 0, []
-    with ScriptedLLM(unsteady, unlike, seconds=0.5).serving() as llm:
+    with ScriptedLLM(unsteady, unlike, seconds=0.3).serving() as llm:
         runs = Runs(tmp_path / "killed", llm, count)
         for _ in range(40):
             run = runs.start()
             with suppress(subprocess.TimeoutExpired):
-                run.wait(draw.uniform(0, seconds))
+                run.wait(draw.uniform(0, 0.8 * seconds))
             if run.poll() is None:
                 runs.kill(run)
                 kills += 1
@@ -202,7 +218,7 @@ def test_killed_ten_times_at_random_it_ends_as_undisturbed(tmp_path: Path) -> No
         runs.check_asked_once()
         assert runs.committed() == set(runs.words)
     print(f"committed at each kill: {committed}")
-    assert runs.written() == expected
+    assert runs.written() == whole.written()
 
 
 def test_sigterm_ends_it_as_ctrl_c_does(tmp_path: Path) -> None:
