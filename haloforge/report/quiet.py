@@ -48,7 +48,7 @@ def _has_descriptor() -> bool:
 def loggers_to_files() -> None:
     """Takes Ray's loggers off the terminal; those that write files go on writing them."""
     logging.getLogger("ray").setLevel(logging.ERROR)
-    for name in ("ray.data", "ray.train"):
+    for name in ("ray.data", "ray.train", "ray.serve"):
         logger = logging.getLogger(name)
         logger.propagate = False
         for handler in list(logger.handlers):

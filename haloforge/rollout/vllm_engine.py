@@ -1,7 +1,7 @@
 """The vLLM engine: continuous batching, a prefix cache, and weights replaced in place."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -29,13 +29,7 @@ class VllmEngine:
     """An `AsyncLLM` of vLLM, on one CPU or `tensor_parallel` GPUs."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        on_cpu = not _has_gpu()
-        os.environ[BIND_VARIABLE] = "1"
-        os.environ["VLLM_NO_USAGE_STATS"] = "1"
-        if on_cpu:
-            # vLLM's own binding leaves a core out, which costs a third on two cores.
-            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, spec.cores))
-            os.environ[CPU_ENGINE_VARIABLE] = "1"
+        on_cpu = prepare_process(spec.cores)
         from vllm import AsyncEngineArgs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -160,6 +154,19 @@ class VllmEngine:
 
     async def stop(self) -> None:
         self._llm.shutdown()
+
+
+def prepare_process(cores: Sequence[int]) -> bool:
+    """Sets what vLLM reads of the environment, before it is imported; whether it is to compute on a
+    CPU, on these `cores`."""
+    on_cpu = not _has_gpu()
+    os.environ[BIND_VARIABLE] = "1"
+    os.environ["VLLM_NO_USAGE_STATS"] = "1"
+    if on_cpu:
+        # vLLM's own binding leaves a core out, which costs a third on two cores.
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
+        os.environ[CPU_ENGINE_VARIABLE] = "1"
+    return on_cpu
 
 
 def engine_arguments(spec: EngineSpec, on_cpu: bool) -> dict[str, Any]:
