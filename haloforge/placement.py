@@ -166,7 +166,7 @@ def place_replicas(cluster: Cluster, replicas: int, tensor_parallel: int = 1) ->
             "serve.min_replicas or rollout.tensor_parallel, or serve models of fewer bases"
         )
     cpus = _cpus_each(cluster, _BESIDE_SHARE, max(1, replicas), gpus)
-    return Placement(replicas, cpus, gpus, 0, 0.0, 0.0, 1)
+    return Placement(replicas, cpus, gpus, 1, 0.0, 0.0, 1)  # a trainer that books nothing
 
 
 def _check_cpus(cluster: Cluster, engines: int, tensor_parallel: int) -> None:

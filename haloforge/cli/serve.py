@@ -1,5 +1,6 @@
 """`halo-forge serve`."""
 
+import os
 from typing import Any
 
 import click
@@ -32,10 +33,15 @@ def serve_command(detach: bool, serve__models: tuple[str, ...], **options: Any) 
 
     Where HALOFORGE_API_KEY is set, requests need that key.
     """
-    settings = settings_of(serve__models=list(serve__models) or None, **options)
-    from haloforge.serve.run import check_serve, run_app
+    # Adapters are applied beside the base, several at once: nothing is merged.
+    options |= {"serve__models": list(serve__models) or None, "rollout__policy_swap": "lora"}
+    settings = settings_of(**options)
+    from haloforge.preflight import check_serve
     from haloforge.session import Session
 
     check_serve(settings)
     with Session(settings) as session:
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # here; Ray's processes have begun
+        from haloforge.serve.run import run_app
+
         run_app(session, detach)

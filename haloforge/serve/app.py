@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 API_KEY = "HALOFORGE_API_KEY"
 # An ingress passes tokens on; Ray would book it a whole CPU of a laptop's two.
 _INGRESS_CPUS = 0.1
-# Beside an engine that has all cores of a small machine, answers to Ray can be late.
-_HEALTH_TIMEOUT_S = 30
+# An engine that died is noticed at the third look. Beside one that has all cores of a small machine
+# answers to Ray can be late.
+_HEALTH_PERIOD_S, _HEALTH_TIMEOUT_S = 3, 30
 _QUEUED_REPLICAS = 4
 
 
@@ -95,6 +96,7 @@ def _llm_config(
         lora_config={"max_num_adapters_per_replica": chosen.max_adapters} if lora_rank else None,
         deployment_config={
             "ray_actor_options": {"num_cpus": 0},
+            "health_check_period_s": _HEALTH_PERIOD_S,
             "health_check_timeout_s": _HEALTH_TIMEOUT_S,
             "max_ongoing_requests": _QUEUED_REPLICAS * settings.rollout.max_num_seqs,
             "autoscaling_config": {

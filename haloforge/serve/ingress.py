@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard, ModelList
 from ray.serve.handle import DeploymentHandle
 from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
@@ -14,7 +15,7 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionReq
 
 from haloforge.errors import HaloforgeError, InputError
 from haloforge.serve.catalogue import Catalogue, Served
-from haloforge.serve.server import refused
+from haloforge.serve.server import RefusedError
 
 _Asked = TypeVar("_Asked", ChatCompletionRequest, CompletionRequest)
 
@@ -46,7 +47,7 @@ class Ingress(OpenAiIngress):
         try:
             found = await asyncio.to_thread(self._catalogue.models)
         except HaloforgeError as error:
-            raise refused(str(error), 500) from None
+            raise RefusedError(str(error), 500) from None
         return ModelList(data=[self._card(served) for served in found.values()])
 
     async def model_data(self, model: str) -> ModelCard:
@@ -69,9 +70,9 @@ class Ingress(OpenAiIngress):
         try:
             served = await asyncio.to_thread(self._catalogue.find, name or None)
         except InputError as error:
-            raise refused(str(error)) from None
+            raise RefusedError(str(error)) from None
         if served.base not in self._bases:
-            raise refused(f"model '{served.name}': its base '{served.base}' is not served")
+            raise RefusedError(f"model '{served.name}': its base '{served.base}' is not served")
         return served
 
     def _of(self, served: Served, body: _Asked) -> _Asked:
@@ -94,20 +95,33 @@ class Ingress(OpenAiIngress):
 
 def with_routes(key_digest: str | None) -> type[OpenAiIngress]:
     """The ingress with its addresses, which ask for the key of this digest, if there is one."""
-    asked = {"dependencies": [Depends(_key_check(key_digest))]} if key_digest else {}
+    asked: dict[str, Any] = {}
+    if key_digest is not None:
+        asked["dependencies"] = [Depends(_key_check(key_digest))]
+
+    def models(app: FastAPI) -> Any:
+        app.add_exception_handler(RefusedError, _refuse)
+        return app.get("/v1/models", response_model=ModelList, **asked)
+
     return make_fastapi_ingress(
         Ingress,
         endpoint_map={
-            "models": lambda app: _get(app, "/v1/models", ModelList, asked),
-            "model_data": lambda app: _get(app, "/v1/models/{model:path}", ModelCard, asked),
+            "models": models,
+            "model_data": lambda app: app.get(
+                "/v1/models/{model:path}", response_model=ModelCard, **asked
+            ),
             "completions": lambda app: app.post("/v1/completions", **asked),
             "chat": lambda app: app.post("/v1/chat/completions", **asked),
         },
     )
 
 
-def _get(app: FastAPI, path: str, answer: type, asked: dict[str, Any]) -> Any:
-    return app.get(path, response_model=answer, **asked)
+def _refuse(request: Request, error: Exception) -> Response:
+    """In OpenAI's form. What a replica refused comes as an error of Ray of that kind too."""
+    found = getattr(error, "cause", error)
+    assert isinstance(found, RefusedError)
+    told = {"message": found.reason, "type": "invalid_request_error", "param": None}
+    return JSONResponse({"error": {**told, "code": found.status}}, found.status)
 
 
 def digest_of(key: str) -> str:
@@ -120,6 +134,6 @@ def _key_check(key_digest: str) -> Callable[[Request], None]:
         kind, _, key = request.headers.get("authorization", "").partition(" ")
         given = digest_of(key.strip()) if kind.lower() == "bearer" else ""
         if not hmac.compare_digest(given, key_digest):
-            raise refused("the API key, sent as 'Authorization: Bearer', is missing or wrong", 401)
+            raise RefusedError("the API key (Authorization: Bearer ...) is missing or wrong", 401)
 
     return check

@@ -9,9 +9,9 @@ from ray import serve
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
 
-from haloforge.config import Settings
 from haloforge.errors import InputError, ResourceError
 from haloforge.placement import Placement
+from haloforge.report.quiet import loggers_to_files
 from haloforge.serve.app import API_KEY, build
 from haloforge.serve.catalogue import Catalogue
 from haloforge.session import Session
@@ -23,17 +23,11 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 _EVERYWHERE = ("0.0.0.0", "::")
 
 
-def check_serve(settings: Settings) -> None:
-    """Raises InputError where no model is named, or one that can be none."""
-    if not settings.serve.models:
-        raise InputError("no model is named: give --model, or serve.models")
-    Catalogue(settings.serve.models)
-
-
 def run_app(session: Session, detach: bool = False) -> None:
     """Serves until Ctrl-C or SIGTERM; with `detach` it only starts, or changes, what a cluster
     serves. Raises ResourceError where it does not fit or does not start."""
     settings, report = session.settings, session.report
+    loggers_to_files()  # of Ray Serve, which came with it
     if detach and session.private:
         raise InputError("--detach needs a cluster that stays: give --address")
     catalogue = Catalogue(settings.serve.models)
@@ -103,19 +97,17 @@ def _tell(session: Session, catalogue: Catalogue, address: str) -> None:
 
 def _watch(session: Session, catalogue: Catalogue) -> None:
     """Tells what changes, for ever."""
-    known, told = set(catalogue.models()), str(ApplicationStatus.RUNNING)
+    known, told = set(catalogue.models()), ApplicationStatus.RUNNING
     while True:
         time.sleep(_LOOK_S)
         if came := [name for name in _names(catalogue, known) if name not in known]:
             known.update(came)
             session.report.say(f"models: also {', '.join(came)}")
         found = _status()
-        state = str(found.status.value)
-        if state != told:
-            told = state
-            session.report.say(
-                f"engines: {state.lower().replace('_', ' ')} {_reason(found)}".strip()
-            )
+        if found.status != told:
+            told = found.status
+            reason = "" if told == ApplicationStatus.RUNNING else f": {_reason(found)}"
+            session.report.say(f"engines: {told.value.lower().replace('_', ' ')}{reason}")
 
 
 def _names(catalogue: Catalogue, known: Iterable[str]) -> Iterable[str]:

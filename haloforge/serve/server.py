@@ -9,10 +9,8 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
-from ray.llm._internal.serve.core.configs.openai_api_models import OpenAIHTTPException
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 
@@ -22,6 +20,14 @@ from haloforge.model.places import base_on_this_node, on_this_node
 from haloforge.rollout.cores import own_cores
 from haloforge.rollout.vllm_engine import prepare_process
 from haloforge.serve.catalogue import Catalogue
+
+
+class RefusedError(Exception):
+    """A request that cannot be answered; the client is told the reason, with `status`."""
+
+    def __init__(self, reason: str, status: int = 404) -> None:
+        super().__init__(reason, status)
+        self.reason, self.status = reason, status
 
 
 class AdapterServer(LLMServer):
@@ -51,17 +57,17 @@ class AdapterLoader:
     async def load_model_from_config(
         self, lora_model_id: str, llm_config: LLMConfig
     ) -> DiskMultiplexConfig:
-        """The folder of an adapter on this node. Raises OpenAIHTTPException where there is none, or
-        the engine cannot take it."""
+        """The folder of an adapter on this node. Raises RefusedError where there is none, or the
+        engine cannot take it."""
         try:
             policy = await asyncio.to_thread(self._catalogue.adapter, lora_model_id)
             policy = await asyncio.to_thread(on_this_node, policy)
         except InputError as error:
-            raise refused(str(error)) from None
+            raise RefusedError(str(error)) from None
         if policy.base.digest != self._base.digest:
-            raise refused(f"{policy.name} is no adapter on the base that is served")
+            raise RefusedError(f"{policy.name} is no adapter on the base that is served")
         if policy.lora_rank > self._lora_rank:
-            raise refused(
+            raise RefusedError(
                 f"{policy.name} has rank {policy.lora_rank}, the engine was started for "
                 f"{self._lora_rank}: start it with serve.max_lora_rank={policy.lora_rank}"
             )
@@ -72,8 +78,3 @@ class AdapterLoader:
             local_path=str(policy.adapter),
             lora_assigned_int_id=self._loaded,
         )
-
-
-def refused(message: str, status: int = 404) -> Any:
-    """What Ray's app answers with `status` and, in OpenAI's form, `message`."""
-    return OpenAIHTTPException(status_code=status, message=message, type="invalid_request_error")
