@@ -93,21 +93,20 @@ class Nodes:
             lambda found: [*_engine_bundles(found), *_trainer_bundles(found)],
         )
 
-    def room_for_replicas(self, replicas: int) -> Placement:
-        """Who gets what, where `replicas` engines serve and nothing trains; waited for where nodes
-        may still come. Raises ResourceError, with the numbers, where they have no room."""
+    def room_for_replicas(self, bases: int) -> Placement:
+        """Who gets what where each of so many bases is served, and nothing trains; waited for where
+        nodes may still come. Raises ResourceError, with the numbers, where they have no room."""
         gpus = self.gpus()
         return self._when_there(
             "replicas",
-            lambda nodes: replicas_on(nodes, self._settings, gpus, replicas),
+            lambda nodes: replicas_on(nodes, self._settings, gpus, bases),
             _engine_bundles,
         )
 
-    def room_for_any_replica(self) -> Placement:
-        """Who gets what on the nodes that are there or may come, where Ray Serve itself waits for
-        those. Raises ResourceError where a replica fits none of them."""
+    def room_for_later_replicas(self, bases: int) -> Placement:
+        """The same of all nodes that may be, where Ray Serve itself waits for them."""
         nodes = all_that_may_be(self._settings.ray) or living()
-        return replicas_on(nodes, self._settings, self.gpus(), 1)
+        return replicas_on(nodes, self._settings, self.gpus(), bases)
 
     def room_for_trainers(self, placement: Placement) -> None:
         """Returns when the nodes have room for the trainers of `placement`: nodes may have gone.
@@ -256,12 +255,15 @@ def placement_on(nodes: Sequence[Resources], settings: Settings, gpus: bool) -> 
 
 
 def replicas_on(
-    nodes: Sequence[Resources], settings: Settings, gpus: bool, replicas: int
+    nodes: Sequence[Resources], settings: Settings, gpus: bool, bases: int
 ) -> Placement:
-    """What each of `replicas` engines that serve gets of `nodes`. Raises ResourceError, with the
-    numbers, where they are too few."""
+    """What each engine that serves gets of `nodes`, which have the least number for each of so many
+    bases. Raises ResourceError, with the numbers, where they are too few."""
+    least, most = (bases * n for n in (settings.serve.min_replicas, settings.serve.max_replicas))
     apart = settings.rollout.tensor_parallel
-    return _seated(nodes, settings, gpus, lambda cluster: place_replicas(cluster, replicas, apart))
+    return _seated(
+        nodes, settings, gpus, lambda cluster: place_replicas(cluster, least, most, apart)
+    )
 
 
 def _seated(

@@ -107,10 +107,10 @@ class Session:
         """
         return self._nodes.fleet()
 
-    def room_for_replicas(self, policies: Sequence[Policy], each: int) -> Placement:
-        """Who gets what where nothing trains, and `each` of the `policies`, of as many bases, has
-        so many replicas. Raises ResourceError, with the numbers, where it does not fit."""
-        placement = self._nodes.room_for_replicas(each * len(policies))
+    def room_for_replicas(self, policies: Sequence[Policy]) -> Placement:
+        """Who gets what where these `policies`, of as many bases, are served and nothing trains.
+        Raises ResourceError, with the numbers, where it does not fit."""
+        placement = self._nodes.room_for_replicas(len(policies))
         if self.settings.ray.check_memory:
             for policy in policies:
                 self._nodes.check_memory(placement, policy, ["engines"])

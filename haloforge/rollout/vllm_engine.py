@@ -29,7 +29,8 @@ class VllmEngine:
     """An `AsyncLLM` of vLLM, on one CPU or `tensor_parallel` GPUs."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        on_cpu = prepare_process(spec.cores)
+        on_cpu = not _has_gpu()
+        prepare_process(spec.cores if on_cpu else None)
         from vllm import AsyncEngineArgs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -156,17 +157,15 @@ class VllmEngine:
         self._llm.shutdown()
 
 
-def prepare_process(cores: Sequence[int]) -> bool:
-    """Sets what vLLM reads of the environment, before it is imported; whether it is to compute on a
-    CPU, on these `cores`."""
-    on_cpu = not _has_gpu()
+def prepare_process(cores: Sequence[int] | None) -> None:
+    """Sets what vLLM reads of the environment, before it is imported; `cores` are those to compute
+    on, None where it computes on GPUs."""
     os.environ[BIND_VARIABLE] = "1"
     os.environ["VLLM_NO_USAGE_STATS"] = "1"
-    if on_cpu:
+    if cores is not None:
         # vLLM's own binding leaves a core out, which costs a third on two cores.
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
         os.environ[CPU_ENGINE_VARIABLE] = "1"
-    return on_cpu
 
 
 def engine_arguments(spec: EngineSpec, on_cpu: bool) -> dict[str, Any]:

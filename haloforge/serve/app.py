@@ -41,7 +41,8 @@ def app(arguments: Mapping[str, Any]) -> "Application":
     """
     settings = load_settings(None, arguments)
     catalogue = Catalogue(settings.serve.models)
-    return build(settings, catalogue, Nodes(settings, Report()).room_for_any_replica())
+    room = Nodes(settings, Report()).room_for_later_replicas(len(catalogue.bases()))
+    return build(settings, catalogue, room)
 
 
 def build(settings: Settings, catalogue: Catalogue, room: Placement) -> "Application":
@@ -61,7 +62,12 @@ def build(settings: Settings, catalogue: Catalogue, room: Placement) -> "Applica
         bases[name] = ServedBase(to_model_metadata(name, config), stop_ids)
         deployments[name] = build_llm_deployment(
             config,
-            bind_kwargs={"base": base, "sources": catalogue.sources, "lora_rank": largest},
+            bind_kwargs={
+                "base": base,
+                "sources": catalogue.sources,
+                "lora_rank": largest,
+                "on_cpu": not room.gpus_per_engine,
+            },
             deployment_cls=AdapterServer,
         )
     options = Ingress.get_deployment_options()

@@ -80,14 +80,13 @@ class Catalogue:
         models = self.models()
         if name is None:
             return next(iter(models.values()))
-        if name not in models:
-            models = self.models(now=True)
-        by_id = {served.id: served for served in models.values()}
-        found = models.get(name) or by_id.get(name)
-        if found is None:
-            fault = self._faults.get(name)
-            raise InputError(fault or f"no model '{name}': there are {', '.join(models)}")
-        return found
+        for now in (False, True):
+            models = self.models(now)
+            by_id = {served.id: served for served in models.values()}
+            if found := models.get(name) or by_id.get(name):
+                return found
+        fault = self._faults.get(name)
+        raise InputError(fault or f"no model '{name}': there are {', '.join(models)}")
 
     def adapter(self, model_id: str) -> Policy:
         """The adapter that is called `model_id` in answers. Raises InputError where it is gone."""

@@ -32,7 +32,7 @@ def run_app(session: Session, detach: bool = False) -> None:
         raise InputError("--detach needs a cluster that stays: give --address")
     catalogue = Catalogue(settings.serve.models)
     bases = [served.policy for served in catalogue.models().values() if served.name == served.base]
-    room = session.room_for_replicas(bases, settings.serve.min_replicas)
+    room = session.room_for_replicas(bases)
     try:
         address = _start(session, catalogue, room)
         _tell(session, catalogue, address)

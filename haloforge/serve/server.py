@@ -34,9 +34,15 @@ class AdapterServer(LLMServer):
     """One engine with one base, and the adapters on it that requests name."""
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
-        self, llm_config: LLMConfig, *, base: Base, sources: Sequence[str], lora_rank: int
+        self,
+        llm_config: LLMConfig,
+        *,
+        base: Base,
+        sources: Sequence[str],
+        lora_rank: int,
+        on_cpu: bool,
     ) -> None:
-        prepare_process(own_cores())
+        prepare_process(own_cores() if on_cpu else None)  # the GPUs are its workers', not its own
         here = await asyncio.to_thread(base_on_this_node, base)
         llm_config.model_loading_config.model_source = str(here.path)
         # Of replicas with one seed, each would answer as the others did.
