@@ -56,6 +56,7 @@ class Catalogue:
         self._lock = threading.Lock()
         self._looked = 0.0
         self._models: dict[str, Served] = {}
+        self._bases: dict[str, Served] = {}
         self._faults: dict[str, str] = {}
 
     @property
@@ -66,7 +67,8 @@ class Catalogue:
     def models(self, now: bool = False) -> dict[str, Served]:
         """All that is there, the first source's first; `now` looks even if that was just done.
 
-        Raises InputError where two have the same name, or a source itself is gone.
+        Of a source that is gone only the base is left. Raises InputError where two models have the
+        same name, or a source was never there.
         """
         with self._lock:
             if now or time.monotonic() - self._looked >= _LOOK_S:
@@ -112,15 +114,23 @@ class Catalogue:
         faults: dict[str, str] = {}
         named = {s.policy.base.digest: s.base for s in self._given_bases()}
         for source in self._sources:
-            for served in _served(source, named, faults):
+            try:
+                found = list(_served(source, named, faults))
+            except HaloforgeError:
+                if not self._models:
+                    raise
+                continue  # it was there: its base is in the engines' memory, and stays
+            for served in found:
                 if models.setdefault(served.name, served) is not served:
                     raise InputError(
                         f"two models are called '{served.name}': write NAME=MODEL for one of them"
                     )
-        for served in list(models.values()):
+        for served in models.values():
             alone = Policy(served.base, served.policy.base, None, served.policy.base.digest)
-            models.setdefault(served.base, Served(served.base, served.base, served.base, alone))
-        return models, faults
+            base = Served(served.base, served.base, served.base, alone)
+            self._bases.setdefault(served.base, base)
+        gone = {name: base for name, base in self._bases.items() if name not in models}
+        return {**models, **gone}, faults
 
     def _given_bases(self) -> Iterator[Served]:
         """Those that were given a name of their own, by which their adapters know them too."""

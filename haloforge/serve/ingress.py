@@ -48,7 +48,8 @@ class Ingress(OpenAiIngress):
             found = await asyncio.to_thread(self._catalogue.models)
         except HaloforgeError as error:
             raise RefusedError(str(error), 500) from None
-        return ModelList(data=[self._card(served) for served in found.values()])
+        there = [served for served in found.values() if served.base in self._bases]
+        return ModelList(data=[self._card(served) for served in there])
 
     async def model_data(self, model: str) -> ModelCard:
         """GET /v1/models/NAME"""

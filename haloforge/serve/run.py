@@ -3,7 +3,6 @@
 import os
 import socket
 import time
-from collections.abc import Iterable
 
 from ray import serve
 from ray.serve.exceptions import RayServeException
@@ -55,7 +54,7 @@ def _start(session: Session, catalogue: Catalogue, room: Placement) -> str:
     if session.private:
         _check_free(chosen.host, chosen.port)
     serve.start(
-        proxy_location="HeadOnly" if session.private else "EveryNode",
+        proxy_location="HeadOnly",
         http_options={"host": chosen.host, "port": chosen.port},
     )
     app = build(session.settings, catalogue, room)
@@ -100,7 +99,7 @@ def _watch(session: Session, catalogue: Catalogue) -> None:
     known, told = set(catalogue.models()), ApplicationStatus.RUNNING
     while True:
         time.sleep(_LOOK_S)
-        if came := [name for name in _names(catalogue, known) if name not in known]:
+        if came := [name for name in catalogue.models() if name not in known]:
             known.update(came)
             session.report.say(f"models: also {', '.join(came)}")
         found = _status()
@@ -108,13 +107,6 @@ def _watch(session: Session, catalogue: Catalogue) -> None:
             told = found.status
             reason = "" if told == ApplicationStatus.RUNNING else f": {_reason(found)}"
             session.report.say(f"engines: {told.value.lower().replace('_', ' ')}{reason}")
-
-
-def _names(catalogue: Catalogue, known: Iterable[str]) -> Iterable[str]:
-    try:
-        return catalogue.models()
-    except InputError:  # a source is gone for now; requests are told
-        return known
 
 
 def _status() -> ApplicationStatusOverview:

@@ -94,6 +94,17 @@ def test_one_torn_adapter_does_not_hide_the_others(run: Path, made: Path) -> Non
         catalogue.find("cycle_2_final")
 
 
+def test_of_a_run_that_is_gone_the_base_is_left(run: Path) -> None:
+    catalogue = Catalogue([str(run)])
+    catalogue.models()
+    run.rename(run.with_name("aside"))
+    assert list(catalogue.models(now=True)) == ["tiny"]
+    with pytest.raises(InputError, match="no model 'latest': there are tiny"):
+        catalogue.find("latest")
+    run.with_name("aside").rename(run)
+    assert "latest" in catalogue.models(now=True)
+
+
 def test_an_adapter_whose_base_has_changed_is_refused(run: Path, made: Path) -> None:
     add_cycle(run, 2, made / "two")
     info = run / "cycle_2_final" / "haloforge.json"
