@@ -33,6 +33,7 @@ READS = {
     "raft": _RAFT,
     "benchmark": _BENCHMARK,
     "pipeline": (*_SFT, *_RAFT, *_BENCHMARK),
+    "serve": ("serve.models",),
 }
 INPUT_OPTIONS = {
     "against",

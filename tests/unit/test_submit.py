@@ -176,6 +176,7 @@ def test_each_setting_and_option_that_is_a_text_is_known_to_be_read_or_not() -> 
         "raft.output",
         "ray.address",
         "ray.compute_resource",
+        "serve.host",
         "sft.difficulty",
         "sft.output",
         "system",
