@@ -37,7 +37,7 @@ def run(tiny_model: Path, tmp_path: Path) -> Path:
 
 
 def client_at(port: int, key: str = "none") -> OpenAI:
-    return OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=0, timeout=60)
+    return OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=0, timeout=300)
 
 
 def names_at(client: OpenAI) -> list[str]:
