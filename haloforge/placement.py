@@ -156,11 +156,13 @@ def place_replicas(cluster: Cluster, least: int, most: int, tensor_parallel: int
 
     Raises ResourceError naming the setting to change.
     """
+    least = max(1, least)  # where there may be none, one comes with the first request
     needed, there, what = least * tensor_parallel, cluster.gpus, "GPUs"
     gpus = float(tensor_parallel)
     if cluster.gpus < 1:
-        _check_cpus(cluster, 1, tensor_parallel)
         needed, there, what, gpus = least, cluster.cpus, "CPUs", 0.0
+        if tensor_parallel > 1:
+            _check_cpus(cluster, 1, tensor_parallel)
     if needed > there:
         raise ResourceError(
             f"{least} replicas need {needed} {what}, Ray has {there:g}: lower "

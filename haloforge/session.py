@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -112,8 +113,9 @@ class Session:
         Raises ResourceError, with the numbers, where it does not fit."""
         placement = self._nodes.room_for_replicas(len(policies))
         if self.settings.ray.check_memory:
+            own = replace(placement, engines=max(1, placement.engines // len(policies)))
             for policy in policies:
-                self._nodes.check_memory(placement, policy, ["engines"])
+                self._nodes.check_memory(own, policy, ["engines"])
         return placement
 
     def check_memory(self, policy: Policy, *parts: Part) -> None:

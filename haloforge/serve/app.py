@@ -16,9 +16,9 @@ from haloforge.nodes import Nodes
 from haloforge.placement import Placement
 from haloforge.report.progress import Report
 from haloforge.rollout.engine import EngineSpec
-from haloforge.rollout.vllm_engine import engine_arguments
+from haloforge.rollout.vllm_engine import engine_arguments, lora_capacity
 from haloforge.serve.catalogue import Catalogue
-from haloforge.serve.ingress import Ingress, ServedBase, digest_of, with_routes
+from haloforge.serve.ingress import Ingress, ServedBase, digest_of, http_app, with_routes
 from haloforge.serve.server import AdapterServer
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ _INGRESS_CPUS = 0.1
 # An engine that died is noticed at the third look. Beside one that has all cores of a small machine
 # answers to Ray can be late.
 _HEALTH_PERIOD_S, _HEALTH_TIMEOUT_S = 3, 30
-_QUEUED_REPLICAS = 4
+# Requests that a replica takes, of those that it can compute at once.
+_TAKEN = 4
 
 
 def app(arguments: Mapping[str, Any]) -> "Application":
@@ -45,40 +46,50 @@ def app(arguments: Mapping[str, Any]) -> "Application":
     return build(settings, catalogue, room)
 
 
+def api_key() -> str | None:
+    """What the environment holds, if it does."""
+    return os.environ.get(API_KEY, "").strip() or None
+
+
 def build(settings: Settings, catalogue: Catalogue, room: Placement) -> "Application":
     """The application that serves `catalogue`, whose replicas book what `room` says of each.
 
     Raises InputError where there is no model, or no key where one is required.
     """
-    key = os.environ.get(API_KEY) or None
+    key = api_key()
     if key is None and settings.serve.require_key:
         raise InputError(f"serve.require_key is set, and {API_KEY} holds no key")
+    on_cpu = not room.gpus_per_engine
     bases, deployments = {}, {}
-    for name, base in catalogue.bases().items():
+    for name, policy in catalogue.bases().items():
         ranks = [s.policy.lora_rank for s in catalogue.models().values() if s.base == name]
-        adapters = catalogue.grows or any(ranks)
         largest = settings.serve.max_lora_rank or max(settings.train.lora.rank, *ranks)
-        config, stop_ids = _llm_config(name, base, largest if adapters else 0, settings, room)
-        bases[name] = ServedBase(to_model_metadata(name, config), stop_ids)
+        capacity = lora_capacity(largest) if catalogue.grows or any(ranks) else 0
+        config, stop_ids = llm_config(name, policy.base, capacity, settings, room)
+        card = to_model_metadata(name, config)
+        bases[name] = ServedBase(policy, card, stop_ids, takes_seed=not on_cpu)
         deployments[name] = build_llm_deployment(
             config,
             bind_kwargs={
-                "base": base,
+                "base": policy,
                 "sources": catalogue.sources,
-                "lora_rank": largest,
-                "on_cpu": not room.gpus_per_engine,
+                "lora_rank": capacity,
+                "on_cpu": on_cpu,
             },
             deployment_cls=AdapterServer,
         )
     options = Ingress.get_deployment_options()
     options["ray_actor_options"] = {"num_cpus": _INGRESS_CPUS}
-    ingress = serve.deployment(with_routes(digest_of(key) if key else None), **options)
+    http = http_app(digest_of(key) if key else None, settings.serve.allow_origins)
+    ingress = serve.deployment(with_routes(http), **options)
     return ingress.bind(deployments, bases=bases, sources=catalogue.sources)
 
 
-def _llm_config(
+def llm_config(
     name: str, base: Base, lora_rank: int, settings: Settings, room: Placement
 ) -> tuple[LLMConfig, list[int]]:
+    """How Ray Serve starts an engine of `base`, with room for adapters up to `lora_rank` (0: for
+    none), and the tokens at which its answers end."""
     from transformers import AutoTokenizer
 
     chosen, on_cpu = settings.serve, not room.gpus_per_engine
@@ -91,20 +102,21 @@ def _llm_config(
         del arguments[ours]
     if lora_rank:
         arguments |= {"max_loras": chosen.max_loras, "max_cpu_loras": chosen.max_adapters}
-    bundle = {"CPU": room.cpus_per_engine, **room.steering}
-    if not on_cpu:
-        shared = {resource: amount / room.gpus_per_engine for resource, amount in bundle.items()}
-        bundle = {"GPU": 1, **shared}
+    gpus = {} if on_cpu else {"GPU": 1}
+    cpus = room.cpus_per_engine / (room.gpus_per_engine or 1)
     config = LLMConfig(
         model_loading_config={"model_id": name, "model_source": str(base.path)},
         engine_kwargs={**arguments, "chat_template": ensure_template(tokenizer)},
-        placement_group_config={"bundle_per_worker": bundle},
+        placement_group_config={
+            "bundle_per_worker": {**gpus, "CPU": cpus, **room.steering},
+            "strategy": "STRICT_PACK",  # an engine's GPUs are on one node
+        },
         lora_config={"max_num_adapters_per_replica": chosen.max_adapters} if lora_rank else None,
         deployment_config={
             "ray_actor_options": {"num_cpus": 0},
             "health_check_period_s": _HEALTH_PERIOD_S,
             "health_check_timeout_s": _HEALTH_TIMEOUT_S,
-            "max_ongoing_requests": _QUEUED_REPLICAS * settings.rollout.max_num_seqs,
+            "max_ongoing_requests": _TAKEN * settings.rollout.max_num_seqs,
             "autoscaling_config": {
                 "min_replicas": chosen.min_replicas,
                 "max_replicas": chosen.max_replicas,

@@ -3,13 +3,13 @@
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from haloforge.errors import HaloforgeError, InputError
-from haloforge.model.bases import Base, check_name
+from haloforge.model.bases import Base, check_name, resolve_base
 from haloforge.model.policy import Policy, resolve_policy
 
 LATEST = "latest"
@@ -24,6 +24,13 @@ class Source(NamedTuple):
 
     name: str | None
     model: str
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.model)
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.model}" if self.name else self.model
 
 
 @dataclass(frozen=True)
@@ -47,32 +54,47 @@ class Served:
 
 class Catalogue:
     """The models of `sources`, looked up anew every two seconds: an adapter that a run has added is
-    there without a restart, and one that was replaced is another."""
+    there without a restart, and one that was replaced is another.
 
-    def __init__(self, sources: Sequence[str]) -> None:
-        """Raises InputError for a source that is none."""
-        self.sources = list(sources)
-        self._sources = [_source(text) for text in sources]
+    Bases are in the memory of engines, so they are what they were when the first was looked up.
+    What goes wrong later hides the one model that it is of, and is in `faults`, by its name.
+    """
+
+    def __init__(self, sources: Sequence[str], bases: Mapping[str, Policy] | None = None) -> None:
+        """`bases`, by name, are what another process found, where that has been done. Raises
+        InputError for a source that is none."""
+        self._sources = [_source(text, check=bases is None) for text in sources]
         self._lock = threading.Lock()
         self._looked = 0.0
         self._models: dict[str, Served] = {}
-        self._bases: dict[str, Served] = {}
-        self._faults: dict[str, str] = {}
+        self._bases = dict(bases or {})
+        self._resolved = {policy.base.name: policy.base for policy in self._bases.values()}
+        self.faults: dict[str, str] = {}
+
+    @property
+    def sources(self) -> list[str]:
+        """As another process, in another folder, takes them."""
+        return [str(source) for source in self._sources]
 
     @property
     def grows(self) -> bool:
         """Whether adapters may come that are not there yet."""
-        return any(_is_run(Path(source.model)) for source in self._sources)
+        return any(_is_run(source.folder) for source in self._sources)
+
+    def bases(self) -> dict[str, Policy]:
+        """The bases of all, by name. Raises InputError, at first, for a source that is none, and
+        where two models, or two bases, have one name."""
+        self.models()
+        return self._bases
 
     def models(self, now: bool = False) -> dict[str, Served]:
-        """All that is there, the first source's first; `now` looks even if that was just done.
-
-        Of a source that is gone only the base is left. Raises InputError where two models have the
-        same name, or a source was never there.
-        """
+        """All that is there, the first source's first, then bases that are no source; `now` looks
+        even if that was just done. Raises as `bases` does, at first."""
         with self._lock:
+            if not self._bases:
+                self._bases = self._first_bases()
             if now or time.monotonic() - self._looked >= _LOOK_S:
-                self._models, self._faults = self._look()
+                self._models = self._look()
                 self._looked = time.monotonic()
             return self._models
 
@@ -87,8 +109,9 @@ class Catalogue:
             by_id = {served.id: served for served in models.values()}
             if found := models.get(name) or by_id.get(name):
                 return found
-        fault = self._faults.get(name)
-        raise InputError(fault or f"no model '{name}': there are {', '.join(models)}")
+        if name in self.faults:
+            raise InputError(f"model '{name}' cannot be served; the server's log says why")
+        raise InputError(f"no model '{name}': there are {', '.join(models)}")
 
     def adapter(self, model_id: str) -> Policy:
         """The adapter that is called `model_id` in answers. Raises InputError where it is gone."""
@@ -98,57 +121,104 @@ class Catalogue:
                     return served.policy
         raise InputError(f"the adapter of '{model_id}' is no longer there")
 
-    def bases(self) -> dict[str, Base]:
-        """The bases of all, by name. Raises InputError where two that differ have one name."""
-        bases: dict[str, Base] = {}
-        for served in self.models().values():
-            known = bases.setdefault(served.base, served.policy.base)
-            if known.digest != served.policy.base.digest:
+    def _first_bases(self) -> dict[str, Policy]:
+        """Raises what is wrong with any source."""
+        found = [served for source in self._sources for served in self._of(source)]
+        if self.faults and not found:
+            raise InputError(next(iter(self.faults.values())))
+        given = [served for served in found if served.policy.adapter is None]
+        bases = {served.name: served.policy for served in given}
+        for served in found:
+            base = served.policy.base
+            name = self._base_name(base, bases)
+            known = bases.setdefault(name, self._policy(base.name))
+            if known.digest != base.digest:
                 raise InputError(
-                    f"model '{served.name}': its base is not the '{served.base}' of the others"
+                    f"model '{served.name}': its base is not the '{name}' of the others"
+                )
+        names = [served.name for served in found]
+        for name in names:
+            if names.count(name) > 1 or (name in bases and name not in {s.name for s in given}):
+                raise InputError(
+                    f"two models are called '{name}': write NAME=MODEL for one of them"
                 )
         return bases
 
-    def _look(self) -> tuple[dict[str, Served], dict[str, str]]:
+    def _look(self) -> dict[str, Served]:
+        """All that is there now. Of two that come to have one name the first source's is."""
         models: dict[str, Served] = {}
-        faults: dict[str, str] = {}
-        named = {s.policy.base.digest: s.base for s in self._given_bases()}
+        self.faults = {}
         for source in self._sources:
             try:
-                found = list(_served(source, named, faults))
-            except HaloforgeError:
-                if not self._models:
-                    raise
-                continue  # it was there: its base is in the engines' memory, and stays
+                found = list(self._of(source))
+            except (HaloforgeError, OSError) as error:
+                self.faults[str(source)] = str(error)
+                continue
             for served in found:
-                if models.setdefault(served.name, served) is not served:
-                    raise InputError(
-                        f"two models are called '{served.name}': write NAME=MODEL for one of them"
-                    )
-        for served in models.values():
-            alone = Policy(served.base, served.policy.base, None, served.policy.base.digest)
-            base = Served(served.base, served.base, served.base, alone)
-            self._bases.setdefault(served.base, base)
-        gone = {name: base for name, base in self._bases.items() if name not in models}
-        return {**models, **gone}, faults
+                if served.base not in self._bases:
+                    self.faults[served.name] = f"its base '{served.base}' is not served"
+                elif models.setdefault(served.name, served) is not served:
+                    self.faults[f"{source}: {served.name}"] = "another model has this name"
+        for name, policy in self._bases.items():
+            models.setdefault(name, Served(name, name, name, policy))
+        return models
 
-    def _given_bases(self) -> Iterator[Served]:
-        """Those that were given a name of their own, by which their adapters know them too."""
-        for source in self._sources:
-            if source.name is not None and not _is_run(Path(source.model)):
-                policy = resolve_policy(source.model)
-                if policy.adapter is None:
-                    yield Served(source.name, source.name, source.name, policy)
+    def _of(self, source: Source) -> Iterator[Served]:
+        if not _is_run(source.folder):
+            yield self._one(source.name or _usual_name(source.model), None, source.model)
+            return
+        before = f"{source.name}/" if source.name else ""
+        cycles: dict[int, Served] = {}
+        for config in sorted(source.folder.glob("*/adapter_config.json")):
+            adapter = config.parent
+            called = before + adapter.resolve().name if adapter.is_symlink() else None
+            name = before + adapter.name
+            try:
+                served = self._one(name, called, str(adapter))
+            except (HaloforgeError, OSError) as error:  # of one adapter: the others are served
+                self.faults[name] = str(error)
+                continue
+            yield served
+            if match := _CYCLE.fullmatch(adapter.name):
+                cycles[int(match.group(1))] = served
+        if cycles:
+            newest = cycles[max(cycles)]
+            yield Served(before + LATEST, newest.name, newest.base, newest.policy)
+
+    def _one(self, name: str, called: str | None, model: str) -> Served:
+        policy = self._policy(model)
+        if policy.adapter is None:
+            return Served(name, name, name, policy)
+        return Served(name, called or name, self._base_name(policy.base, self._bases), policy)
+
+    def _policy(self, model: str) -> Policy:
+        return resolve_policy(model, self._base)
+
+    def _base(self, name: str) -> Base:
+        """Resolved once: the hub would be asked each time, and may have another one by then."""
+        if name not in self._resolved:
+            self._resolved[name] = resolve_base(name)
+        return self._resolved[name]
+
+    def _base_name(self, base: Base, known: Mapping[str, Policy]) -> str:
+        """The name that it was given, or its usual one."""
+        given = (name for name, policy in known.items() if policy.digest == base.digest)
+        return next(given, None) or _usual_name(base.name)
 
 
-def _source(text: str) -> Source:
+def _source(text: str, check: bool) -> Source:
     name, equals, model = text.partition("=")
     if not equals or "/" in name:
         name, model = "", text
     elif _NAME.fullmatch(name) is None:
         raise InputError(f"model '{text}': '{name}' is no name; expected letters, digits, '._/-'")
-    if not _is_run(Path(model).expanduser()):
+    folder = Path(model).expanduser()
+    if "://" not in model and folder.is_dir():
+        model = str(folder.absolute())  # of where this command was given
+    if check and not _is_run(Path(model)):
         check_name(model)
+        if folder.is_dir() and (folder / "run.json").exists():
+            raise InputError(f"{model}: no cycle of this run has been trained yet")
     return Source(name or None, model)
 
 
@@ -162,42 +232,10 @@ def _is_run(folder: Path) -> bool:
     )
 
 
-def _served(source: Source, named: dict[str, str], faults: dict[str, str]) -> Iterator[Served]:
-    folder = Path(source.model).expanduser()
-    if not _is_run(folder):
-        yield _one(source.name or _usual_name(source.model), None, source.model, named)
-        return
-    before = f"{source.name}/" if source.name else ""
-    cycles: dict[int, Served] = {}
-    for config in sorted(folder.glob("*/adapter_config.json")):
-        adapter = config.parent
-        called = before + adapter.resolve().name if adapter.is_symlink() else None
-        name = before + adapter.name
-        try:
-            served = _one(name, called, str(adapter), named)
-        except HaloforgeError as error:  # of one adapter: the others are served
-            faults[name] = str(error)
-            continue
-        yield served
-        if match := _CYCLE.fullmatch(adapter.name):
-            cycles[int(match.group(1))] = served
-    if cycles:
-        newest = cycles[max(cycles)]
-        yield Served(before + LATEST, newest.name, newest.base, newest.policy)
-
-
-def _one(name: str, called: str | None, model: str, named: dict[str, str]) -> Served:
-    policy = resolve_policy(model)
-    if policy.adapter is None:
-        return Served(name, name, name, policy)
-    base = named.get(policy.base.digest) or _usual_name(policy.base.name)
-    return Served(name, called or name, base, policy)
-
-
 def _usual_name(model: str) -> str:
     """A folder's or address's last part; a Hugging Face id as it is."""
-    is_folder = "://" in model or Path(model).expanduser().is_dir()
-    name = Path(model).expanduser().name if is_folder else model
+    is_folder = "://" in model or Path(model).is_absolute()
+    name = Path(model).name if is_folder else model
     if _NAME.fullmatch(name) is None:
         raise InputError(f"model '{model}': give it a name, as in NAME={model}")
     return name

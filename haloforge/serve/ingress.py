@@ -3,28 +3,44 @@
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+import logging
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard, ModelList
+from ray.llm._internal.serve.core.ingress.ingress import init
 from ray.serve.handle import DeploymentHandle
 from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from haloforge.errors import HaloforgeError, InputError
+from haloforge.model.policy import Policy
 from haloforge.serve.catalogue import Catalogue, Served
 from haloforge.serve.server import RefusedError
 
 _Asked = TypeVar("_Asked", ChatCompletionRequest, CompletionRequest)
+_ROUTES = {
+    "models": lambda app: app.get("/v1/models", response_model=ModelList),
+    "model_data": lambda app: app.get("/v1/models/{model:path}", response_model=ModelCard),
+    "completions": lambda app: app.post("/v1/completions"),
+    "chat": lambda app: app.post("/v1/chat/completions"),
+}
+_logger = logging.getLogger("ray.serve.haloforge")
 
 
 class ServedBase(NamedTuple):
-    """What is told of a base, and the tokens at which an answer of its models ends."""
+    """What is told of a base, the tokens at which an answer of its models ends, and whether its
+    engines take a client's seed: one on a CPU may die of it."""
 
+    policy: Policy
     card: ModelCard
     stop_token_ids: list[int]
+    takes_seed: bool
 
 
 class Ingress(OpenAiIngress):
@@ -40,16 +56,12 @@ class Ingress(OpenAiIngress):
     ) -> None:
         super().__init__(llm_deployments, {name: base.card for name, base in bases.items()})
         self._bases = bases
-        self._catalogue = Catalogue(sources)
+        self._catalogue = Catalogue(sources, {name: base.policy for name, base in bases.items()})
 
     async def models(self) -> ModelList:
         """GET /v1/models"""
-        try:
-            found = await asyncio.to_thread(self._catalogue.models)
-        except HaloforgeError as error:
-            raise RefusedError(str(error), 500) from None
-        there = [served for served in found.values() if served.base in self._bases]
-        return ModelList(data=[self._card(served) for served in there])
+        found = await asyncio.to_thread(self._catalogue.models)
+        return ModelList(data=[self._card(served) for served in found.values()])
 
     async def model_data(self, model: str) -> ModelCard:
         """GET /v1/models/NAME"""
@@ -59,7 +71,8 @@ class Ingress(OpenAiIngress):
         """POST /v1/chat/completions"""
         served = await self._named(body.model)
         system = served.policy.system
-        if system is not None and not any(turn["role"] == "system" for turn in body.messages):
+        own = any(turn["role"] in ("system", "developer") for turn in body.messages)
+        if system is not None and not own:
             body.messages.insert(0, {"role": "system", "content": system})
         return await super().chat(self._of(served, body), request)
 
@@ -69,17 +82,19 @@ class Ingress(OpenAiIngress):
 
     async def _named(self, name: str | None) -> Served:
         try:
-            served = await asyncio.to_thread(self._catalogue.find, name or None)
+            return await asyncio.to_thread(self._catalogue.find, name or None)
         except InputError as error:
             raise RefusedError(str(error)) from None
-        if served.base not in self._bases:
-            raise RefusedError(f"model '{served.name}': its base '{served.base}' is not served")
-        return served
+        except (HaloforgeError, OSError) as error:
+            _logger.warning("%s", error)
+            raise RefusedError("models cannot be looked up now", 503) from None
 
     def _of(self, served: Served, body: _Asked) -> _Asked:
+        base: ServedBase = self._bases[served.base]
         body.model = served.id
-        ends: list[int] = self._bases[served.base].stop_token_ids
-        body.stop_token_ids = sorted({*(body.stop_token_ids or ()), *ends})
+        body.stop_token_ids = sorted({*(body.stop_token_ids or ()), *base.stop_token_ids})
+        if not base.takes_seed:
+            body.seed = None
         return body
 
     def _card(self, served: Served) -> ModelCard:
@@ -94,47 +109,59 @@ class Ingress(OpenAiIngress):
         )
 
 
-def with_routes(key_digest: str | None) -> type[OpenAiIngress]:
-    """The ingress with its addresses, which ask for the key of this digest, if there is one."""
-    asked: dict[str, Any] = {}
+class KeyCheck:
+    """Lets requests through that have the key, whatever they ask for, before they are read."""
+
+    def __init__(self, app: ASGIApp, key_digest: str) -> None:
+        self._app, self._key_digest = app, key_digest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and not self._has_key(HTTPConnection(scope)):
+            error = RefusedError("the API key (Authorization: Bearer ...) is missing or wrong", 401)
+            await _told(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _has_key(self, request: HTTPConnection) -> bool:
+        kind, _, key = request.headers.get("authorization", "").partition(" ")
+        given = digest_of(key) if kind.lower() == "bearer" else ""
+        return hmac.compare_digest(given, self._key_digest)
+
+
+def with_routes(app: FastAPI) -> type[OpenAiIngress]:
+    """The ingress, whose addresses `app` has from now on."""
+    return make_fastapi_ingress(Ingress, endpoint_map=_ROUTES, app=app)
+
+
+def http_app(key_digest: str | None, allow_origins: Sequence[str]) -> FastAPI:
+    """Ray's own application, without what it adds for everyone: pages of its addresses, and leave
+    for any page of the web to ask. Where there is a key, all of it wants that."""
+    app = init()
+    app.router.routes.clear()
+    app.user_middleware = [each for each in app.user_middleware if each.cls is not CORSMiddleware]
+    app.add_exception_handler(RefusedError, _refuse)
     if key_digest is not None:
-        asked["dependencies"] = [Depends(_key_check(key_digest))]
-
-    def models(app: FastAPI) -> Any:
-        app.add_exception_handler(RefusedError, _refuse)
-        return app.get("/v1/models", response_model=ModelList, **asked)
-
-    return make_fastapi_ingress(
-        Ingress,
-        endpoint_map={
-            "models": models,
-            "model_data": lambda app: app.get(
-                "/v1/models/{model:path}", response_model=ModelCard, **asked
-            ),
-            "completions": lambda app: app.post("/v1/completions", **asked),
-            "chat": lambda app: app.post("/v1/chat/completions", **asked),
-        },
-    )
-
-
-def _refuse(request: Request, error: Exception) -> Response:
-    """In OpenAI's form. What a replica refused comes as an error of Ray of that kind too."""
-    found = getattr(error, "cause", error)
-    assert isinstance(found, RefusedError)
-    told = {"message": found.reason, "type": "invalid_request_error", "param": None}
-    return JSONResponse({"error": {**told, "code": found.status}}, found.status)
+        app.add_middleware(KeyCheck, key_digest=key_digest)
+    if allow_origins:  # before the key: browsers ask without it whether they may ask
+        app.add_middleware(
+            CORSMiddleware, allow_origins=allow_origins, allow_methods=["*"], allow_headers=["*"]
+        )
+    return app
 
 
 def digest_of(key: str) -> str:
     """By which a key is known without being told: it is in what Ray keeps of the app."""
-    return hashlib.sha256(key.encode()).hexdigest()
+    return hashlib.sha256(key.strip().encode()).hexdigest()
 
 
-def _key_check(key_digest: str) -> Callable[[Request], None]:
-    def check(request: Request) -> None:
-        kind, _, key = request.headers.get("authorization", "").partition(" ")
-        given = digest_of(key.strip()) if kind.lower() == "bearer" else ""
-        if not hmac.compare_digest(given, key_digest):
-            raise RefusedError("the API key (Authorization: Bearer ...) is missing or wrong", 401)
+def _refuse(request: Request, error: Exception) -> Response:
+    """What a replica refused comes as an error of Ray of that kind too."""
+    found = getattr(error, "cause", error)
+    assert isinstance(found, RefusedError)
+    return _told(found)
 
-    return check
+
+def _told(error: RefusedError) -> Response:
+    """In OpenAI's form."""
+    told = {"message": error.reason, "type": "invalid_request_error", "param": None}
+    return JSONResponse({"error": {**told, "code": error.status}}, error.status)

@@ -6,20 +6,23 @@ where an adapter comes from is ours.
 """
 
 import asyncio
+import logging
+import os
 import secrets
-from collections.abc import Sequence
 from functools import partial
 
 from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 
-from haloforge.errors import InputError
-from haloforge.model.bases import Base
+from haloforge.errors import HaloforgeError, InputError
 from haloforge.model.places import base_on_this_node, on_this_node
-from haloforge.rollout.cores import own_cores
+from haloforge.model.policy import Policy
 from haloforge.rollout.vllm_engine import prepare_process
 from haloforge.serve.catalogue import Catalogue
+
+_logger = logging.getLogger("ray.serve.haloforge")
+_NOT_NOW = 503
 
 
 class RefusedError(Exception):
@@ -37,28 +40,37 @@ class AdapterServer(LLMServer):
         self,
         llm_config: LLMConfig,
         *,
-        base: Base,
-        sources: Sequence[str],
+        base: Policy,
+        sources: list[str],
         lora_rank: int,
         on_cpu: bool,
     ) -> None:
-        prepare_process(own_cores() if on_cpu else None)  # the GPUs are its workers', not its own
-        here = await asyncio.to_thread(base_on_this_node, base)
-        llm_config.model_loading_config.model_source = str(here.path)
+        """`base` is what the driver found, adapters of `sources` have ranks up to `lora_rank`."""
+        # Replicas on one CPU share its cores; on GPUs those are the workers', not its own.
+        prepare_process(sorted(os.sched_getaffinity(0)) if on_cpu else None)
+        here = await asyncio.to_thread(base_on_this_node, base.base)
+        read_from(llm_config, str(here.path))
         # Of replicas with one seed, each would answer as the others did.
         llm_config.update_engine_kwargs(seed=secrets.randbelow(2**31))
-        loader = partial(AdapterLoader, Catalogue(sources), base, lora_rank)
-        await super().__init__(llm_config, model_downloader=loader)
+        catalogue = Catalogue(sources, {llm_config.model_id: base})
+        await super().__init__(
+            llm_config, model_downloader=partial(AdapterLoader, catalogue, lora_rank)
+        )
+
+    async def _maybe_resolve_lora_from_multiplex(self) -> None:
+        """Ray's own, which tells the client nothing of what vLLM has against an adapter."""
+        try:
+            await super()._maybe_resolve_lora_from_multiplex()
+        except ValueError as error:
+            _logger.warning("%s", error)
+            raise RefusedError("the adapter cannot be loaded; the log says why", _NOT_NOW) from None
 
 
 class AdapterLoader:
     """Finds adapters by the ids that requests give, in place of Ray's loader from a bucket."""
 
-    def __init__(
-        self, catalogue: Catalogue, base: Base, lora_rank: int, **_timing: float | int | None
-    ) -> None:
-        self._catalogue, self._base, self._lora_rank = catalogue, base, lora_rank
-        self._loaded = 0
+    def __init__(self, catalogue: Catalogue, lora_rank: int, **_timing: float | int | None) -> None:
+        self._catalogue, self._lora_rank = catalogue, lora_rank
 
     async def load_model_from_config(
         self, lora_model_id: str, llm_config: LLMConfig
@@ -68,19 +80,28 @@ class AdapterLoader:
         try:
             policy = await asyncio.to_thread(self._catalogue.adapter, lora_model_id)
             policy = await asyncio.to_thread(on_this_node, policy)
+            rank = policy.lora_rank
         except InputError as error:
-            raise RefusedError(str(error)) from None
-        if policy.base.digest != self._base.digest:
-            raise RefusedError(f"{policy.name} is no adapter on the base that is served")
-        if policy.lora_rank > self._lora_rank:
+            _logger.warning("%s", error)
+            raise RefusedError(f"the adapter of '{lora_model_id}' is not there") from None
+        except (HaloforgeError, OSError) as error:
+            _logger.warning("%s", error)
+            raise RefusedError(f"'{lora_model_id}' cannot be read now", _NOT_NOW) from None
+        if rank > self._lora_rank:
             raise RefusedError(
-                f"{policy.name} has rank {policy.lora_rank}, the engine was started for "
-                f"{self._lora_rank}: start it with serve.max_lora_rank={policy.lora_rank}"
+                f"'{lora_model_id}' has rank {rank}, the engine was started for "
+                f"{self._lora_rank}: start it with serve.max_lora_rank={rank}"
             )
-        self._loaded += 1
         return DiskMultiplexConfig(
             model_id=lora_model_id,
             max_total_tokens=None,
             local_path=str(policy.adapter),
-            lora_assigned_int_id=self._loaded,
+            lora_assigned_int_id=0,  # vLLM gives its own
         )
+
+
+def read_from(llm_config: LLMConfig, path: str) -> None:
+    """Has the engine read its base from this folder: what Ray worked out where the app was built
+    came along with the configuration."""
+    llm_config.model_loading_config.model_source = path
+    llm_config.get_engine_config().hf_model_id = path

@@ -13,7 +13,8 @@ class ServeSettings(BaseModel):
     computes at once, `rollout.max_num_seqs`); a replica is added after `upscale_delay_s` seconds of
     more, taken away after `downscale_delay_s` seconds of less. A replica keeps `max_adapters` in
     memory, of which `max_loras` answer in the same moment; those that come later may have a rank up
-    to `max_lora_rank` (None: that of the largest that is there, at least `train.lora.rank`).
+    to `max_lora_rank` (None: that of the largest that is there, at least `train.lora.rank`). Pages
+    of `allow_origins`, such as https://chat.example.org, may ask from a browser.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +31,7 @@ class ServeSettings(BaseModel):
     max_adapters: int = Field(16, ge=1)
     max_loras: int = Field(4, ge=1)
     max_lora_rank: int | None = Field(None, ge=1)
+    allow_origins: list[str] = []
 
     @model_validator(mode="after")
     def _ordered(self) -> "ServeSettings":

@@ -4,17 +4,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
+from ray import cloudpickle
 from ray.serve.llm import LLMConfig
 
 from haloforge.config import load_settings
 from haloforge.errors import InputError, ResourceError
 from haloforge.model.bases import resolve_base
-from haloforge.nodes import replicas_on
+from haloforge.nodes import Nodes, replicas_on
+from haloforge.report.progress import Report
 from haloforge.serve import app as module
 from haloforge.serve.catalogue import Catalogue
-from haloforge.serve.ingress import digest_of, with_routes
+from haloforge.serve.ingress import digest_of, http_app, with_routes
+from haloforge.serve.server import read_from
+from tests.cluster_files import manifest
 
 LAPTOP = [{"CPU": 2.0}]
 BOX = [{"CPU": 32.0, "GPU": 8.0}]
@@ -26,7 +32,7 @@ def config_of(
     settings = load_settings(None, {name.replace("__", "."): v for name, v in given.items()})
     room = replicas_on(nodes, settings, gpus="GPU" in nodes[0], bases=1)
     base = resolve_base(str(tiny_model))
-    config, stop_ids = module._llm_config("tiny", base, lora_rank, settings, room)
+    config, stop_ids = module.llm_config("tiny", base, lora_rank, settings, room)
     assert stop_ids[0] == 2, "<|im_end|>"
     return config
 
@@ -68,6 +74,9 @@ def test_what_does_not_fit_is_refused_with_the_numbers() -> None:
         replicas_on(BOX, settings, gpus=True, bases=3)
     with pytest.raises(ResourceError, match="3 replicas need 3 CPUs, Ray has 2"):
         replicas_on(LAPTOP, load_settings(None, {}), gpus=False, bases=3)
+    empty = load_settings(None, {"serve.min_replicas": 0, "rollout.tensor_parallel": 16})
+    with pytest.raises(ResourceError, match="1 replicas need 16 GPUs, Ray has 8"):
+        replicas_on(BOX, empty, gpus=True, bases=1)
     with pytest.raises(InputError, match="min_replicas=2 is more than max_replicas=1"):
         load_settings(None, {"serve.min_replicas": 2})
     with pytest.raises(InputError, match="max_loras=4 is more than max_adapters=2"):
@@ -82,42 +91,59 @@ def test_no_key_where_one_is_required(monkeypatch: pytest.MonkeyPatch, tiny_mode
         module.build(settings, Catalogue([str(tiny_model)]), room)
 
 
-def test_each_address_asks_for_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[FastAPI] = []
-    monkeypatch.setattr(
-        "haloforge.serve.ingress.make_fastapi_ingress",
-        lambda cls, endpoint_map: _routes(seen, endpoint_map),
-    )
-    with_routes(digest_of("s3cret"))
-    client = TestClient(seen[0])
-    for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret"}):
-        for method, path in _addresses(seen[0]):
-            answer = client.request(method, path, headers=header, json={})
-            assert answer.status_code == 401, path
-            assert "API key" in answer.json()["error"]["message"]
-    assert client.get("/v1/models", headers={"Authorization": "Bearer s3cret"}).json() == "reached"
-
-
-def _addresses(app: FastAPI) -> list[tuple[str, str]]:
+def addresses(app: FastAPI) -> list[tuple[str, str]]:
+    """Those of ours, and what FastAPI adds by itself."""
     found = [
-        (method, path.replace("{model}", "x"))
-        for path, methods in app.openapi()["paths"].items()
-        for method in methods
+        (method, route.path.replace("{model:path}", "x"))
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
     ]
     assert len(found) == 4
-    return found
+    return [*found, ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/v1/nothing")]
 
 
-def _routes(seen: list[FastAPI], endpoint_map: dict[str, Any]) -> None:
-    """What Ray does with the addresses, for methods that only say that they were reached."""
-    app = FastAPI()
-    for route in endpoint_map.values():
-        decorate = route(app)
+def test_nothing_answers_without_the_key() -> None:
+    app = http_app(digest_of("s3cret\n"), [])
+    with_routes(app)
+    client = TestClient(app)
+    for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret"}):
+        for method, path in addresses(app):
+            answer = client.request(method, path, headers=header, content="{torn")
+            assert answer.status_code == 401, path
+            assert "API key" in answer.json()["error"]["message"]
+    for path in ("/docs", "/openapi.json"):
+        assert client.get(path, headers={"Authorization": "Bearer s3cret"}).status_code == 404
 
-        def reached() -> Any:
-            from fastapi.responses import JSONResponse
 
-            return JSONResponse("reached")
+def test_pages_of_the_web_may_not_ask_unless_they_are_named() -> None:
+    page = {"Origin": "https://chat.example.org", "Access-Control-Request-Method": "POST"}
 
-        decorate(reached)
-    seen.append(app)
+    def allowed(origins: list[str]) -> bool:
+        app = http_app(digest_of("s3cret"), origins)
+        with_routes(app)
+        answer = TestClient(app).options("/v1/chat/completions", headers=page)
+        return answer.headers.get("access-control-allow-origin") == page["Origin"]
+
+    assert allowed([page["Origin"]])
+    assert not allowed([])
+    assert not allowed(["https://other.example.org"])
+
+
+def test_an_engine_reads_the_copy_of_its_own_node(tiny_model: Path) -> None:
+    config = config_of(tiny_model, LAPTOP, 0)
+    config.get_engine_config()  # as where the app is built
+    there = cloudpickle.loads(cloudpickle.dumps(config))
+    read_from(there, "/copy/of/this/node")
+    arguments = there.get_engine_config().get_initialization_kwargs()
+    assert arguments["model"] == "/copy/of/this/node"
+
+
+def test_nodes_that_are_to_come_count_where_the_service_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("haloforge.nodes.living", lambda: [{"CPU": 0.0}])
+    config = yaml.safe_load(manifest("RayService")["spec"]["serveConfigV2"])
+    settings = load_settings(None, config["applications"][0]["args"])
+    room = Nodes(settings, Report()).room_for_later_replicas(1)
+    assert (room.gpus_per_engine, room.cpus_per_engine) == (1, 4)

@@ -8,6 +8,7 @@ import pytest
 
 from haloforge.config import load_settings
 from haloforge.errors import InputError
+from haloforge.model.bases import Base, resolve_base
 from haloforge.preflight import check_serve
 from haloforge.serve.catalogue import Catalogue
 from tests.adapters import random_adapter
@@ -42,7 +43,7 @@ def test_an_adapter_is_served_beside_its_base(made: Path, tiny_model: Path) -> N
     assert adapter.policy.adapter == (made / "one").resolve()
     assert adapter.id == f"tiny:one:{adapter.policy.digest[:12]}"
     assert base.id == "tiny" and base.policy.adapter is None
-    assert catalogue.bases()["tiny"].path == tiny_model
+    assert catalogue.bases()["tiny"].base.path == tiny_model
     assert catalogue.find(None) == adapter, "the first that was named"
     assert catalogue.find(adapter.id) == adapter, "as an answer calls it"
     assert not catalogue.grows
@@ -90,7 +91,8 @@ def test_one_torn_adapter_does_not_hide_the_others(run: Path, made: Path) -> Non
     (run / "cycle_2_final" / "haloforge.json").write_text("{")
     catalogue = Catalogue([str(run)])
     assert list(catalogue.models()) == ["cycle_1_final", "latest", "tiny"]
-    with pytest.raises(InputError, match=r"cycle_2_final/haloforge\.json"):
+    assert "cycle_2_final/haloforge.json" in catalogue.faults["cycle_2_final"]
+    with pytest.raises(InputError, match="'cycle_2_final' cannot be served; the server's log"):
         catalogue.find("cycle_2_final")
 
 
@@ -105,12 +107,56 @@ def test_of_a_run_that_is_gone_the_base_is_left(run: Path) -> None:
     assert "latest" in catalogue.models(now=True)
 
 
-def test_an_adapter_whose_base_has_changed_is_refused(run: Path, made: Path) -> None:
+def test_another_process_needs_no_more_than_the_bases(run: Path) -> None:
+    found = Catalogue([str(run)])
+    bases = found.bases()
+    run.rename(run.with_name("aside"))
+    catalogue = Catalogue(found.sources, bases)
+    assert list(catalogue.models()) == ["tiny"]
+    run.with_name("aside").rename(run)
+    assert catalogue.models(now=True)["latest"].id == found.find("latest").id
+
+
+def test_an_adapter_whose_base_has_changed_is_not_served(run: Path, made: Path) -> None:
     add_cycle(run, 2, made / "two")
     info = run / "cycle_2_final" / "haloforge.json"
     info.write_text(json.dumps(json.loads(info.read_text()) | {"base_digest": "0" * 16}))
-    with pytest.raises(InputError, match="trained on"):
-        Catalogue([str(run)]).find("cycle_2_final")
+    catalogue = Catalogue([str(run)])
+    assert "cycle_2_final" not in catalogue.models()
+    assert "trained on" in catalogue.faults["cycle_2_final"]
+
+
+def test_bases_are_looked_up_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def resolve(name: str) -> Base:
+        asked.append(name)
+        return resolve_base(name)
+
+    monkeypatch.setattr("haloforge.serve.catalogue.resolve_base", resolve)
+    catalogue = Catalogue([str(run)])
+    for _ in range(3):
+        catalogue.models(now=True)
+    assert len(asked) == 1, "the hub would be asked each time"
+
+
+def test_two_that_come_to_have_one_name_leave_the_first(run: Path, made: Path) -> None:
+    other = made / "elsewhere" / "cycle_2_final"
+    shutil.copytree(made / "two", other, dirs_exist_ok=True)
+    catalogue = Catalogue([str(run), str(other)])
+    before = catalogue.find("cycle_2_final")
+    add_cycle(run, 2, made / "one")
+    catalogue.models(now=True)
+    assert catalogue.find("cycle_2_final").id != before.id
+    assert list(catalogue.faults.values()) == ["another model has this name"]
+
+
+def test_sources_are_those_of_the_folder_that_they_were_given_in(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.parent)
+    catalogue = Catalogue(["raft", "again=raft"])
+    assert catalogue.sources == [str(run), f"again={run}"]
 
 
 def test_names_can_be_given(run: Path, made: Path, tiny_model: Path) -> None:
