@@ -14,6 +14,7 @@ from haloforge.errors import InputError
 from haloforge.plan.settings import PlanSettings
 from haloforge.raft.settings import RaftSettings
 from haloforge.rollout.settings import RolloutSettings
+from haloforge.serve.settings import ServeSettings
 from haloforge.store.run import write_atomic
 from haloforge.store.storage import check_address
 from haloforge.train.settings import TrainSettings
@@ -96,6 +97,7 @@ class Settings(BaseModel):
     sft: SftSettings = SftSettings()
     raft: RaftSettings = RaftSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()
+    serve: ServeSettings = ServeSettings()
     plan: PlanSettings = PlanSettings()
     generate: GenerateSettings = GenerateSettings()
 

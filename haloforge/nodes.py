@@ -20,7 +20,7 @@ import yaml
 from haloforge.config import NodeKind, RaySettings, Settings
 from haloforge.errors import ResourceError
 from haloforge.model.policy import Policy
-from haloforge.placement import Cluster, Fleet, Part, Placement, fleet, place
+from haloforge.placement import Cluster, Fleet, Part, Placement, fleet, place, place_replicas
 from haloforge.plan.nodes import Node, seat
 from haloforge.report.progress import Report
 from haloforge.versions import check_versions
@@ -92,6 +92,21 @@ class Nodes:
             lambda nodes: placement_on(nodes, self._settings, gpus),
             lambda found: [*_engine_bundles(found), *_trainer_bundles(found)],
         )
+
+    def room_for_replicas(self, bases: int) -> Placement:
+        """Who gets what where each of so many bases is served, and nothing trains; waited for where
+        nodes may still come. Raises ResourceError, with the numbers, where they have no room."""
+        gpus = self.gpus()
+        return self._when_there(
+            "replicas",
+            lambda nodes: replicas_on(nodes, self._settings, gpus, bases),
+            _engine_bundles,
+        )
+
+    def room_for_later_replicas(self, bases: int) -> Placement:
+        """The same of all nodes that may be, where Ray Serve itself waits for them."""
+        nodes = all_that_may_be(self._settings.ray) or living()
+        return replicas_on(nodes, self._settings, self.gpus(), bases)
 
     def room_for_trainers(self, placement: Placement) -> None:
         """Returns when the nodes have room for the trainers of `placement`: nodes may have gone.
@@ -230,20 +245,46 @@ def node_of(resources: Resources) -> Node:
 
 def placement_on(nodes: Sequence[Resources], settings: Settings, gpus: bool) -> Placement:
     """Who gets what of `nodes`. Raises ResourceError, with the numbers, where they are too few."""
-    rollout, resource = settings.rollout, settings.ray.compute_resource
+    rollout = settings.rollout
+
+    def placed(cluster: Cluster) -> Placement:
+        engines, workers = rollout.engines, settings.train.workers
+        return place(cluster, engines, rollout.tensor_parallel, workers, rollout.placement)
+
+    return _seated(nodes, settings, gpus, placed)
+
+
+def replicas_on(
+    nodes: Sequence[Resources], settings: Settings, gpus: bool, bases: int
+) -> Placement:
+    """What each engine that serves gets of `nodes`, which have the least number for each of so many
+    bases. Raises ResourceError, with the numbers, where they are too few."""
+    least, most = (bases * n for n in (settings.serve.min_replicas, settings.serve.max_replicas))
+    apart = settings.rollout.tensor_parallel
+    return _seated(
+        nodes, settings, gpus, lambda cluster: place_replicas(cluster, least, most, apart)
+    )
+
+
+def _seated(
+    nodes: Sequence[Resources],
+    settings: Settings,
+    gpus: bool,
+    find: Callable[[Cluster], Placement],
+) -> Placement:
+    resource = settings.ray.compute_resource
     computing = _computing(nodes, gpus, resource)
     if not computing:
         named = f" and the Ray resource '{resource}' of ray.compute_resource" if resource else ""
         raise ResourceError(f"no node has {'a GPU' if gpus else 'a CPU'}{named}")
-    cluster = Cluster(
-        cpus=sum(node.cpus for node in computing),
-        gpus=sum(node.gpus for node in computing),
-        local_cores=os.cpu_count() or 1,
-        nodes=tuple(node.cpus for node in computing),
-        node_gpus=tuple(float(node.gpus) for node in computing),
-    )
-    placed = place(
-        cluster, rollout.engines, rollout.tensor_parallel, settings.train.workers, rollout.placement
+    placed = find(
+        Cluster(
+            cpus=sum(node.cpus for node in computing),
+            gpus=sum(node.gpus for node in computing),
+            local_cores=os.cpu_count() or 1,
+            nodes=tuple(node.cpus for node in computing),
+            node_gpus=tuple(float(node.gpus) for node in computing),
+        )
     )
     if gpus:  # which lie in pieces on nodes; of CPUs `place` sees to that
         seat(computing, placed)

@@ -150,6 +150,28 @@ def place(
     )
 
 
+def place_replicas(cluster: Cluster, least: int, most: int, tensor_parallel: int = 1) -> Placement:
+    """Bookings of `least` engines that serve, such that `most` fit if there is room for them; with
+    neither trainers nor verifiers beside them.
+
+    Raises ResourceError naming the setting to change.
+    """
+    least = max(1, least)  # where there may be none, one comes with the first request
+    needed, there, what = least * tensor_parallel, cluster.gpus, "GPUs"
+    gpus = float(tensor_parallel)
+    if cluster.gpus < 1:
+        needed, there, what, gpus = least, cluster.cpus, "CPUs", 0.0
+        if tensor_parallel > 1:
+            _check_cpus(cluster, 1, tensor_parallel)
+    if needed > there:
+        raise ResourceError(
+            f"{least} replicas need {needed} {what}, Ray has {there:g}: lower "
+            "serve.min_replicas or rollout.tensor_parallel, or serve models of fewer bases"
+        )
+    cpus = _cpus_each(cluster, _BESIDE_SHARE, most, gpus)
+    return Placement(least, cpus, gpus, 1, 0.0, 0.0, 1)  # a trainer that books nothing
+
+
 def _check_cpus(cluster: Cluster, engines: int, tensor_parallel: int) -> None:
     if tensor_parallel > 1:
         raise ResourceError("rollout.tensor_parallel needs GPUs; on CPUs leave it at 1")

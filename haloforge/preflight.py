@@ -14,6 +14,7 @@ from haloforge.model.bases import check_name
 from haloforge.raft.difficulty import read_history
 from haloforge.raft.held_out import eval_settings
 from haloforge.schema import Problem
+from haloforge.serve.catalogue import Catalogue
 from haloforge.verify.verifier import require_toolchains
 
 
@@ -76,6 +77,13 @@ def check_suites(
     for of_suite in chosen.values():
         check_benchmark(of_suite, models)
     return chosen
+
+
+def check_serve(settings: Settings) -> None:
+    """Raises InputError where no model is named to serve, or one that can be none."""
+    if not settings.serve.models:
+        raise InputError("no model is named: give --model, or serve.models")
+    Catalogue(settings.serve.models)
 
 
 def check_pipeline(settings: Settings) -> None:

@@ -7,7 +7,9 @@ import socket
 import subprocess
 import threading
 import traceback
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -39,12 +41,14 @@ class Session:
     """Ray for the length of a `with` block; what it started is gone when the block ends.
 
     Stages share it, so that a whole pipeline pays one engine start. `seconds_starting` is what
-    those starts took, `engine_starts` how many there were.
+    those starts took, `engine_starts` how many there were; `private` says that no other has this
+    Ray.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.report = Report()
+        self.private = False
         self.engine_starts = 0
         self.seconds_starting = 0.0
         self._nodes = Nodes(settings, self.report)
@@ -57,15 +61,15 @@ class Session:
         self._fitting: set[tuple[str, Part]] = set()
 
     def __enter__(self) -> Self:
-        private = _connect(self.settings, self.report)
-        if private:
+        self.private = _connect(self.settings, self.report)
+        if self.private:
             self._closing.callback(_dismiss, start_reaper(_ray_processes()))
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _stop)  # Ray has put its own handler there
         self._closing.enter_context(native_stderr_to(_log_folder() / "haloforge.err"))
         self._closing.callback(ray.shutdown)
         self._closing.callback(self._nodes.release)
-        if self.settings.ray.same_versions and not private:
+        if self.settings.ray.same_versions and not self.private:
             try:
                 self._nodes.compare_versions()
             except BaseException:
@@ -103,6 +107,16 @@ class Session:
         Raises ResourceError where no node may verify.
         """
         return self._nodes.fleet()
+
+    def room_for_replicas(self, policies: Sequence[Policy]) -> Placement:
+        """Who gets what where these `policies`, of as many bases, are served and nothing trains.
+        Raises ResourceError, with the numbers, where it does not fit."""
+        placement = self._nodes.room_for_replicas(len(policies))
+        if self.settings.ray.check_memory:
+            own = replace(placement, engines=max(1, placement.engines // len(policies)))
+            for policy in policies:
+                self._nodes.check_memory(own, policy, ["engines"])
+        return placement
 
     def check_memory(self, policy: Policy, *parts: Part) -> None:
         """Raises ResourceError, with the numbers, where one of the `parts` that `policy` has does

@@ -71,6 +71,8 @@ def job_of(stage: str, arguments: tuple[str, ...]) -> "tuple[Job, Settings]":
         flags["output"] = given["output"]
     settings = settings_of(given.get("config"), given.get("assignments", ()), None, **flags)
     _check_outputs(stage, context, settings)
+    if stage == "serve":
+        _check_served(settings)
     return Job(stage, words, named_files(_inputs(stage, context, settings))), settings
 
 
@@ -126,6 +128,16 @@ def _check_outputs(stage: str, context: click.Context, settings: "Settings") -> 
         check_output(value, f"--{name}")
     if stage in ("sft", "raft", "pipeline") and settings.train.checkpoints is not None:
         check_output(settings.train.checkpoints, "train.checkpoints")
+
+
+def _check_served(settings: "Settings") -> None:
+    """Raises InputError for a model here: a copy that goes along would get no new adapters."""
+    for model in settings.serve.models:
+        path = Path(model.partition("=")[2] or model)
+        if not path.is_absolute() and path.exists():
+            raise InputError(
+                f"{model}: is served from where it is; give an absolute path that all nodes share"
+            )
 
 
 def _texts(tree: Any) -> Iterator[str]:

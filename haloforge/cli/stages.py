@@ -14,6 +14,7 @@ STAGES = {
     "benchmark": ("benchmark", "run"),
     "pipeline": ("pipeline",),
     "verify": ("verify",),
+    "serve": ("serve",),
 }
 """The command that each stage is. Another of its group may be named first: `benchmark eval`."""
 

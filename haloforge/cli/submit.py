@@ -22,10 +22,10 @@ def submit_command(
 ) -> None:
     """Runs STAGE with ARGUMENTS as a job of a Ray cluster, and follows it to its end.
 
-    STAGE is prepare, sft, raft, benchmark, pipeline or verify; ARGUMENTS are what its own command
-    takes. Files that they name by a relative path go along; outputs have to be absolute or a URI.
-    The job outlives this command, whose exit code is the job's; submitted again it goes on. Tokens
-    and keys are those of the cluster's nodes: nothing of the environment goes along.
+    STAGE is prepare, sft, raft, benchmark, pipeline, verify or serve; ARGUMENTS are what its own
+    command takes. Files that they name by a relative path go along; outputs have to be absolute or
+    a URI. The job outlives this command, whose exit code is the job's; submitted again it goes on.
+    Tokens and keys are those of the cluster's nodes: nothing of the environment goes along.
     """
     from haloforge.cli.job import job_of
     from haloforge.submit import connect, follow, submit

@@ -1,6 +1,7 @@
 """A policy: a base model with or without an adapter, known by a digest."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -75,21 +76,21 @@ class Policy:
         AutoTokenizer.from_pretrained(self.adapter).save_pretrained(folder)
 
 
-def resolve_policy(name: str) -> Policy:
+def resolve_policy(name: str, base_called: Callable[[str], Base] = resolve_base) -> Policy:
     """The policy called `name`: an adapter folder of ours, here or in object storage, or any base
-    that `resolve_base` knows, a model that was trained whole among them.
+    that `base_called` knows, a model that was trained whole among them.
 
     Raises InputError where the adapter's base is no longer the one it was trained on.
     """
     folder = fetched(name) if "://" in name else Path(name).expanduser()
     if not (folder / "adapter_config.json").is_file():
-        base = resolve_base(name)
+        base = base_called(name)
         if not (folder / INFO_FILE).is_file():
             return Policy(name, base, None, base.digest)
         info = read_info(folder)  # all of its weights were trained, by us
         return Policy(name, base, None, base.digest, info.system, lineage=info.lineage)
     info = read_info(folder)
-    base = resolve_base(info.base)
+    base = base_called(info.base)
     if base.digest != info.base_digest:
         raise InputError(
             f"{name}: trained on {info.base} with digest {info.base_digest}, but that base is now "

@@ -48,6 +48,7 @@ def _has_descriptor() -> bool:
 def loggers_to_files() -> None:
     """Takes Ray's loggers off the terminal; those that write files go on writing them."""
     logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # Serve tells a driver all it does
     for name in ("ray.data", "ray.train"):
         logger = logging.getLogger(name)
         logger.propagate = False

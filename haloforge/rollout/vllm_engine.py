@@ -1,7 +1,7 @@
 """The vLLM engine: continuous batching, a prefix cache, and weights replaced in place."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -30,12 +30,7 @@ class VllmEngine:
 
     def __init__(self, spec: EngineSpec) -> None:
         on_cpu = not _has_gpu()
-        os.environ[BIND_VARIABLE] = "1"
-        os.environ["VLLM_NO_USAGE_STATS"] = "1"
-        if on_cpu:
-            # vLLM's own binding leaves a core out, which costs a third on two cores.
-            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, spec.cores))
-            os.environ[CPU_ENGINE_VARIABLE] = "1"
+        prepare_process(spec.cores if on_cpu else None)
         from vllm import AsyncEngineArgs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -160,6 +155,17 @@ class VllmEngine:
 
     async def stop(self) -> None:
         self._llm.shutdown()
+
+
+def prepare_process(cores: Sequence[int] | None) -> None:
+    """Sets what vLLM reads of the environment, before it is imported; `cores` are those to compute
+    on, None where it computes on GPUs."""
+    os.environ[BIND_VARIABLE] = "1"
+    os.environ["VLLM_NO_USAGE_STATS"] = "1"
+    if cores is not None:
+        # vLLM's own binding leaves a core out, which costs a third on two cores.
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
+        os.environ[CPU_ENGINE_VARIABLE] = "1"
 
 
 def engine_arguments(spec: EngineSpec, on_cpu: bool) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def test_three_adapters_of_one_base_need_one_start(
     assert "adapter_1 - adapter_0" in done.stdout
 
 
+@pytest.mark.slow
 def test_killed_at_work_it_goes_on_and_a_finished_one_stays(
     tiny_model: Path, tmp_path: Path, problems: Path
 ) -> None:

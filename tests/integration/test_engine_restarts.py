@@ -70,8 +70,8 @@ def kill_core(pid: int) -> None:
 @pytest.mark.parametrize(
     ("engine", "count", "kills", "requests"),
     [
-        ("vllm", 1, [kill_engine, kill_core], 120),
-        ("vllm", 2, [kill_core], 120),
+        pytest.param("vllm", 1, [kill_engine, kill_core], 120, marks=pytest.mark.slow),
+        pytest.param("vllm", 2, [kill_core], 120, marks=pytest.mark.slow),
         ("transformers", 2, [kill_engine], 40),
     ],
 )

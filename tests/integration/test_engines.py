@@ -70,7 +70,12 @@ def texts(answers: list[ray.ObjectRef]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("engine", "swap"), [("vllm", "merge"), ("vllm", "lora"), ("transformers", "merge")]
+    ("engine", "swap"),
+    [
+        ("vllm", "merge"),
+        pytest.param("vllm", "lora", marks=pytest.mark.slow),
+        ("transformers", "merge"),
+    ],
 )
 def test_a_swap_drains_first_and_mixes_no_answer(
     local_ray: None, policies: list[Policy], engine: str, swap: str, tmp_path: Path
@@ -126,6 +131,7 @@ def test_an_answer_ends_before_the_first_of_its_stops(
         pool.stop()
 
 
+@pytest.mark.slow
 def test_an_engine_s_processes_end_with_their_owner(
     local_ray: None, policies: list[Policy]
 ) -> None:

@@ -1,12 +1,12 @@
 """Manifests, launcher files, images and scripts of `cluster/` fit their schemas and each other."""
 
 import copy
-import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
 )
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start as ray_start
+from ray.serve.schema import ServeDeploySchema
 
 from haloforge.config import load_settings
+from haloforge.errors import InputError
 from tests.cluster_files import (
     KUBERAY,
     MANIFESTS,
@@ -171,18 +173,22 @@ def test_a_job_goes_on_in_its_run_folder_on_the_shared_volume() -> None:
     assert "haloforge-verifier" in submitter["image"]
 
 
-def test_the_service_is_what_ray_serve_takes() -> None:
-    from ray.serve.llm import LLMServingArgs
-    from ray.serve.schema import ServeDeploySchema
-
+def test_the_service_is_an_app_of_ours_with_settings_that_are_known() -> None:
     config = yaml.safe_load(manifest("RayService")["spec"]["serveConfigV2"])
     [application] = ServeDeploySchema.model_validate(config).applications
-    assert application.import_path == "ray.serve.llm:build_openai_app"
-    [served] = LLMServingArgs.model_validate(application.args).llm_configs
-    assert served.model_loading_config.model_source.startswith("/mnt/haloforge/")
-    wrong = json.loads(json.dumps(application.args).replace("engine_kwargs", "engine_kwarg"))
-    with pytest.raises(ValueError, match="engine_kwarg"):
-        LLMServingArgs.model_validate(wrong)
+    module, _, builder = application.import_path.partition(":")
+    assert callable(getattr(import_module(module), builder))
+    settings = load_settings(None, application.args)
+    assert settings.serve.require_key
+    assert all(model.startswith("/mnt/haloforge/") for model in settings.serve.models)
+    assert "envFrom" in container_of(cluster_spec("RayService")["headGroupSpec"]), "the key's"
+    gpu = node_types_of(cluster_spec("RayService"))["gpu"]
+    assert settings.ray.scales_to is not None
+    [kind] = settings.ray.scales_to
+    assert kind.count == gpu["max_workers"] >= settings.serve.max_replicas
+    assert kind.resources == {name: gpu["resources"][name] for name in ("CPU", "GPU")}
+    with pytest.raises(InputError, match=r"serve\.modles"):
+        load_settings(None, {**application.args, "serve.modles": []})
 
 
 def test_images_have_the_project_s_version_everywhere_and_a_dockerfile() -> None:

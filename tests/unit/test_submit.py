@@ -162,6 +162,15 @@ def test_the_rows_that_an_entry_of_ones_own_names_go_along(here: Path) -> None:
     assert {*map(str, job.files)} == {"sets/mine.yaml", "sets/rows.jsonl"}
 
 
+def test_what_is_served_stays_where_it_is(here: Path) -> None:
+    (here / "models" / "raft").mkdir(parents=True)
+    for model in ("models/raft", "coder=models/raft"):
+        with pytest.raises(InputError, match="is served from where it is; give an absolute path"):
+            job_of("serve", ("--model", model))
+    job, settings = job_of("serve", ("--model", str(here / "models" / "raft")))
+    assert not job.files and settings.serve.models == [str(here / "models" / "raft")]
+
+
 def test_each_setting_and_option_that_is_a_text_is_known_to_be_read_or_not() -> None:
     read = {
         *of_command.EVERY_STAGE_READS,
@@ -176,6 +185,9 @@ def test_each_setting_and_option_that_is_a_text_is_known_to_be_read_or_not() -> 
         "raft.output",
         "ray.address",
         "ray.compute_resource",
+        "serve.allow_origins",
+        "serve.host",
+        "serve.models",
         "sft.difficulty",
         "sft.output",
         "system",

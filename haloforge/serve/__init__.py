@@ -1,0 +1,1 @@
+"""The trained model behind Ray Serve's OpenAI-compatible app."""
