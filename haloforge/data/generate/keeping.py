@@ -7,11 +7,11 @@ problem whose tests are passed without its solution's help does not hold either 
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,16 @@ from haloforge.data.lines import Purpose, learnt
 from haloforge.data.problems import parse_problem
 from haloforge.data.sft import reference_conversations, to_chatml
 from haloforge.data.sidecar import write_sidecar
-from haloforge.data.validate.duplicates import NONE, SHINGLE, near_repeats, signatures
 from haloforge.data.validate.fix import rejected_path
 from haloforge.data.validate.rows import Kind
-from haloforge.data.validate.words import grams, words
 from haloforge.schema import Problem
 from haloforge.store.run import write_atomic
 
 CANDIDATES, PROBES = "candidates.jsonl", "probes.jsonl"
 WRITING = "writing"
 """Is in the run's folder while its outputs are written."""
-_AT_ONCE = 1000  # candidates whose words are hashed together
+_PERMUTATIONS = 128
+_WORD = re.compile(r"\w+")
 Judging = Callable[[], AbstractContextManager[Judge]]
 
 
@@ -130,38 +129,37 @@ def _judged(candidates: Path, held: Sequence[str], judge: Judge) -> dict[str, Re
 def _alike(
     candidates: Path, held: Sequence[str], rejected: dict[str, Rejected], threshold: float
 ) -> dict[str, Rejected]:
-    """Those of `held` that are very like an earlier one that is kept."""
-    good = [place for place, request in enumerate(held) if request not in rejected]
-    lines = JsonLines(candidates)
-    places = iter(good)
-    found = []
-    while batch := list(islice(places, _AT_ONCE)):
-        texts = [_text(_problem(lines[place])) for place in batch]
-        found.append(signatures(grams(words(texts), SHINGLE), len(texts)))
-    if not found:
-        return {}
-    has_any = np.concatenate([each.any for each in found])
-    first = near_repeats(
-        np.concatenate([each.bands for each in found]),
-        np.concatenate([each.kept for each in found]),
-        np.flatnonzero(has_any),
-        threshold,
-    )
-    return {
-        held[good[place]]: Rejected(
-            Kind.NEAR_DUPLICATE, f"very like problem {held[good[first[place]]]}"
-        )
-        for place in np.flatnonzero(first != NONE)
-    }
+    """Those of `held` that are very like an earlier one that is kept, by the estimate of MinHash
+    (Broder 1997) of the Jaccard similarity of their word triples; in the order of slots."""
+    from datasketch import MinHash, MinHashLSH
+
+    index = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS)
+    known: dict[str, MinHash] = {}
+    repeats: dict[str, Rejected] = {}
+    for request, row in zip(held, JsonLines(candidates), strict=True):
+        if request in rejected:
+            continue
+        sketch = MinHash(num_perm=_PERMUTATIONS)
+        sketch.update_batch(_triples(_problem(row)))
+        alike = [each for each in index.query(sketch) if sketch.jaccard(known[each]) >= threshold]
+        if alike:
+            first = min(alike, key=held.index)
+            repeats[request] = Rejected(Kind.NEAR_DUPLICATE, f"very like problem {first}")
+            continue
+        known[request] = sketch
+        index.insert(request, sketch)
+    return repeats
+
+
+def _triples(problem: Problem) -> list[bytes]:
+    """Of all that a row says."""
+    text = "\n".join([problem.prompt or "", *problem.reference.values()])
+    words = _WORD.findall(text.lower())
+    return [" ".join(words[n : n + 3]).encode() for n in range(max(1, len(words) - 2))]
 
 
 def _problem(row: dict[str, Any]) -> Problem:
     return parse_problem(row, CANDIDATES)
-
-
-def _text(problem: Problem) -> str:
-    """All that a row says, as `data validate` compares it."""
-    return "\n".join([problem.prompt or "", *problem.reference.values()])
 
 
 def _write(
