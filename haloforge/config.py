@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from haloforge.benchmark.settings import BenchmarkSettings
+from haloforge.data.generate.settings import GenerateSettings
 from haloforge.errors import InputError
 from haloforge.plan.settings import PlanSettings
 from haloforge.raft.settings import RaftSettings
@@ -98,6 +99,7 @@ class Settings(BaseModel):
     benchmark: BenchmarkSettings = BenchmarkSettings()
     serve: ServeSettings = ServeSettings()
     plan: PlanSettings = PlanSettings()
+    generate: GenerateSettings = GenerateSettings()
 
     @model_validator(mode="before")
     @classmethod

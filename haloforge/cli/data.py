@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from haloforge.cli.data_generate import generate_command
 from haloforge.cli.data_tools import prompts_command, show_command, split_command
 from haloforge.cli.options import LOCAL, settings_of, settings_options
 
@@ -17,7 +18,7 @@ def data_group() -> None:
     """Rows that train, and problems to solve."""
 
 
-for tool in (split_command, show_command, prompts_command):
+for tool in (generate_command, split_command, show_command, prompts_command):
     data_group.add_command(tool)
 
 

@@ -111,10 +111,7 @@ def _lines(
         text = _text(found.conversation, writing.template)
         if isinstance(text, LeftOut):
             return text
-        left = _IN_TURNS if len(problem) <= MOST_BESIDE else _IN_TURNS | _TESTS
-        beside = {name: value for name, value in traced.items() if name not in left}
-        learnt = {"text": text, "messages": found.conversation, **beside}
-        line, other = json.dumps(learnt, ensure_ascii=False), problem
+        line, other = learnt(text, found.conversation, traced), problem
     try:
         line.encode()
     except UnicodeEncodeError:
@@ -130,6 +127,15 @@ def _lines(
         "group": digest64(traced["group"]),
         "name": digest64(traced["problem_id"]),
     }
+
+
+def learnt(text: str, messages: list[Message], problem: dict[str, Any]) -> str:
+    """The line of a row of SFT: the conversation, twice, and beside it the fields of its problem
+    that are not said in it."""
+    large = len(json.dumps(problem, ensure_ascii=False)) > MOST_BESIDE
+    left = _IN_TURNS | _TESTS if large else _IN_TURNS
+    beside = {name: value for name, value in problem.items() if name not in left}
+    return json.dumps({"text": text, "messages": messages, **beside}, ensure_ascii=False)
 
 
 def _problem(found: Adapted, place: str, writing: Writing) -> dict[str, Any]:

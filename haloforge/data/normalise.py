@@ -79,6 +79,34 @@ def normalise(code: str, language: str | None) -> str:
     return pattern.sub(kept, text).strip("\n")
 
 
+def without_comments(code: str, language: str | None) -> str:
+    """`code` without the comments of `language`, its lines and their indentation as they were.
+
+    Literals stay as they are, docstrings among them; so does code in no known language.
+    """
+    pattern = _PATTERNS.get(language or "")
+    if pattern is None:
+        return code
+
+    def kept(match: re.Match[str]) -> str:
+        if match.lastgroup == "literal":
+            return match[0]
+        if match.lastgroup == "directive":
+            return _IN_DIRECTIVE.sub(lambda part: part["literal"] or _blank(part[0]), match[0])
+        return _blank(match[0])
+
+    return pattern.sub(kept, code)
+
+
+def _blank(gap: str) -> str:
+    """A run of white space and comments as white space."""
+    if gap.isspace():
+        return gap
+    ends = gap.count("\n")
+    last = gap.rpartition("\n")[2]
+    return "\n" * ends + (last if last.isspace() else " " if not ends else "")
+
+
 def _gap(gap: str, before: str, after: str) -> str:
     return _between(before, after)
 

@@ -145,7 +145,7 @@ def as_it_stands(text: str, language: str | None) -> Extracted | None:
 
 def extract(completion: str, language: str | None) -> Extracted | None:
     """The program in `completion`, in `language` where one is wanted; None if there is no code."""
-    text = _answer(completion)
+    text = said(completion)
     blocks = _blocks(text)
     if not blocks:
         return _unfenced(text, language)
@@ -164,7 +164,7 @@ def extract(completion: str, language: str | None) -> Extracted | None:
 
 def last_block(completion: str) -> Extracted | None:
     """The last fenced block, whatever its tag; None where there is none."""
-    blocks = [block for block in _blocks(_answer(completion)) if block.code.strip()]
+    blocks = [block for block in _blocks(said(completion)) if block.code.strip()]
     return Extracted(blocks[-1].code, None) if blocks else None
 
 
@@ -214,7 +214,7 @@ def _squeezed(code: str) -> str:
     return re.sub(r"\n\s*\n", "\n\n", code)
 
 
-def _answer(completion: str) -> str:
+def said(completion: str) -> str:
     """The completion without reasoning and without what follows an end-of-turn mark."""
     text = completion.replace("\r\n", "\n")
     for mark in END_MARKS:

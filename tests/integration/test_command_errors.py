@@ -51,6 +51,12 @@ def halo_forge(
         ("pipeline --set raft.prompts=starter/test", 2, "must not be measured on what it trained"),
         ("data prepare --dataset none.jsonl --output out.jsonl", 2, "none.jsonl: no such file"),
         ("data prepare", 2, "give --dataset and --output"),
+        ("data generate --topic rust_async", 2, "give --topic, --backend and --output"),
+        (
+            "data generate --topic rust --backend ollama --output out.jsonl",
+            2,
+            "no topic 'rust'; known: cpp_algorithms",
+        ),
         ("model merge --model nowhere/at/all --output m", 2, "no such folder"),
         ("raft train --set raft.exclude=none.txt", 2, "none.txt: cannot be read"),
         ("raft train --verifier own.py:Own", 2, "verifier own.py:Own: own.py: No such file"),

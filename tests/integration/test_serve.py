@@ -1,6 +1,7 @@
 """`halo-forge serve` with the bundled model, asked by OpenAI's own client."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -184,6 +185,29 @@ def test_the_readme_s_client_and_curl_are_answered(server: Server, tmp_path: Pat
     assert done.returncode == 0 and len(done.stdout) > 20, done.stderr
     done = subprocess.run(["sh", "-c", curl[1]], **run)  # type: ignore[call-overload]
     assert json.loads(done.stdout)["choices"][0]["message"]["content"], done.stdout
+
+
+def test_it_is_asked_for_data(server: Server, tmp_path: Path) -> None:
+    """So small a model writes no exercise that holds; what it wrote is kept with the reason."""
+    output = tmp_path / "data.jsonl"
+    command = [sys.executable, "-m", "haloforge", "data", "generate", "--topic", "python_testing"]
+    command += ["--backend", server.address, "--model", BUNDLED, "--count", "3"]
+    command += ["--output", str(output), "--set", "generate.answer_tokens=64"]
+
+    def ask() -> "subprocess.CompletedProcess[str]":
+        environment = {**os.environ, "HALOFORGE_API_KEY": KEY}
+        return subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+
+    done = ask()
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert f"{output}: no answer holds" in done.stderr
+    rejected = output.with_name("data.rejected.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["request"] for line in rejected}) == 3
+    assert all(json.loads(line)["answer"] for line in rejected)
+    answers = output.with_name("data.jsonl.answers") / "answers.jsonl"
+    first = answers.read_bytes()
+    assert ask().returncode == 1
+    assert answers.read_bytes() == first, "nothing is asked for again"
 
 
 @pytest.mark.slow

@@ -8,9 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from haloforge.data.catalogue.entry import Entry, read_entry, read_own_entry
+from haloforge.data.specs import OWN
 from haloforge.errors import InputError
-
-OWN = (".yaml", ".yml")
 
 
 @cache

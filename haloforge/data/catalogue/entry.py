@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from haloforge.data.adapters import ADAPTERS, Adapted, LeftOut
@@ -12,6 +11,7 @@ from haloforge.data.jsonl import first_fault
 from haloforge.data.problems import parse_problem
 from haloforge.data.rows import Row
 from haloforge.data.showing import hidden_names, names_called
+from haloforge.data.specs import read_spec, read_text
 from haloforge.errors import InputError
 from haloforge.schema import CODE_JUDGES
 
@@ -189,28 +189,12 @@ def _checked(fields: dict[str, Any], place: str, strict: bool) -> dict[str, Any]
 
 def read_entry(text: str, place: str) -> Entry:
     """The entry in YAML `text`. Raises InputError that names `place` and the field."""
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{place}{line}: not valid YAML") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"{place}: expected an entry as 'key: value', found {tree!r:.40}")
-    try:
-        return Entry.model_validate(tree)
-    except ValidationError as error:
-        raise InputError(f"{place}: {first_fault(error)}") from None
+    return read_spec(text, place, Entry, "an entry")
 
 
 def read_own_entry(path: Path) -> Entry:
     """The entry in a user's own file; a relative `origin.path` is one beside it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise InputError(f"{path}: cannot be read ({reason})") from None
-    entry = read_entry(text, str(path))
+    entry = read_entry(read_text(path), str(path))
     beside = entry.origin.path
     if beside is None or "://" in beside:
         return entry

@@ -1,6 +1,6 @@
 """Problems' own solutions against their own tests, by the fleet that judges samples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -27,11 +27,23 @@ _HOLDS = {Outcome.PASSED, Outcome.COMPILED, Outcome.COMPILED_WITH_WARNINGS}
 """A reference that has tests to pass never ends as one that compiled."""
 
 
+Told = Callable[[Kind, int, str], None]
+"""Takes what is found against a row, by its number, and why."""
+
+
 def judge_references(session: Session, files: Sequence[str], found: Found) -> int:
     """Judges the references of all rows that are good so far, notes in `found` which fail, and
-    returns how many there were. Problems are read as they are judged, none is held; what was under
-    way where a process died is judged again."""
+    returns how many there were."""
     counts = np.where(found.bad, 0, found.facts["references"]).astype(np.int64)
+    return judge_rows(session, files, counts, found.judge)
+
+
+def judge_rows(
+    session: Session, files: Sequence[str], counts: npt.NDArray[np.int64], told: Told
+) -> int:
+    """Judges the references of the rows of `files`, of each as many as `counts` says (0: it is left
+    out), and returns how many there were. Problems are read as they are judged, none is held; what
+    was under way where a process died is judged again."""
     total = int(counts.sum())
     if not total:
         return 0
@@ -61,7 +73,7 @@ def judge_references(session: Session, files: Sequence[str], found: Found) -> in
             if (fault := _fault(sample, verdict)) is not None:
                 kind, why = fault
                 name = f"problem {verdict['problem_id']}, reference in {language}"
-                found.judge(kind, row, f"{name}: {why}")
+                told(kind, row, f"{name}: {why}")
     return total
 
 

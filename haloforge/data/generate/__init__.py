@@ -1,0 +1,1 @@
+"""`data generate`: problems with tests and solutions, by an LLM, kept where they hold."""
