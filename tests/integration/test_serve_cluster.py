@@ -117,9 +117,10 @@ def test_a_command_changes_what_a_cluster_serves_and_a_job_ends_with_it(
     assert names_at(client) == ["new/cycle_1_final", "new/cycle_2_final", "new/latest", "tiny"]
     assert answer(client, "new/cycle_1_final").choices[0].message.content == old
     assert (
-        subprocess.run([SERVE, "shutdown", "-y"], env=cluster.client, timeout=100).returncode == 0
-    )
-    server = cluster.client["RAY_API_SERVER_ADDRESS"]
+        server = cluster.client["RAY_API_SERVER_ADDRESS"]
+    shutdown = [SERVE, "shutdown", "-y", "--address", server]
+    subprocess.run(shutdown, env=cluster.client, check=True, timeout=100)
+    assert wait_until(lambda: not names_at(client), 60)
     job = ["submit", "--detach", "--address", server, "serve", "--model", str(first)]
     done = forge(*job, *common)
     assert done.returncode == 0, done.stderr
