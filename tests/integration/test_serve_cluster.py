@@ -116,8 +116,7 @@ def test_a_command_changes_what_a_cluster_serves_and_a_job_ends_with_it(
     assert done.returncode == 0, done.stderr
     assert names_at(client) == ["new/cycle_1_final", "new/cycle_2_final", "new/latest", "tiny"]
     assert answer(client, "new/cycle_1_final").choices[0].message.content == old
-    assert (
-        server = cluster.client["RAY_API_SERVER_ADDRESS"]
+    server = cluster.client["RAY_API_SERVER_ADDRESS"]
     shutdown = [SERVE, "shutdown", "-y", "--address", server]
     subprocess.run(shutdown, env=cluster.client, check=True, timeout=100)
     assert wait_until(lambda: not names_at(client), 60)
