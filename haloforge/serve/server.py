@@ -9,8 +9,10 @@ import asyncio
 import logging
 import os
 import secrets
+from collections import defaultdict
 from functools import partial
 
+from ray import serve
 from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
@@ -53,17 +55,21 @@ class AdapterServer(LLMServer):
         # Of replicas with one seed, each would answer as the others did.
         llm_config.update_engine_kwargs(seed=secrets.randbelow(2**31))
         catalogue = Catalogue(sources, {llm_config.model_id: base})
+        self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         await super().__init__(
             llm_config, model_downloader=partial(AdapterLoader, catalogue, lora_rank)
         )
 
     async def _maybe_resolve_lora_from_multiplex(self) -> None:
-        """Ray's own, which tells the client nothing of what vLLM has against an adapter."""
-        try:
-            await super()._maybe_resolve_lora_from_multiplex()
-        except ValueError as error:
-            _logger.warning("%s", error)
-            raise RefusedError("the adapter cannot be loaded; the log says why", _NOT_NOW) from None
+        """Ray's own, one after the other for each adapter: of two requests that come for one that
+        is not loaded yet, vLLM refuses the second. What else it has against one is in the log."""
+        async with self._loading[serve.get_multiplexed_model_id()]:
+            try:
+                await super()._maybe_resolve_lora_from_multiplex()
+            except ValueError as error:
+                _logger.warning("%s", error)
+                told = "the adapter cannot be loaded; the server's log says why"
+                raise RefusedError(told, _NOT_NOW) from None
 
 
 class AdapterLoader:

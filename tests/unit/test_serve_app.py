@@ -1,6 +1,9 @@
 """How engines that serve are started, on CPUs and on GPUs; and who may ask them."""
 
+import asyncio
+from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +22,7 @@ from haloforge.report.progress import Report
 from haloforge.serve import app as module
 from haloforge.serve.catalogue import Catalogue
 from haloforge.serve.ingress import digest_of, http_app, with_routes
-from haloforge.serve.server import read_from
+from haloforge.serve.server import AdapterServer, read_from
 from tests.cluster_files import manifest
 
 LAPTOP = [{"CPU": 2.0}]
@@ -147,3 +150,38 @@ def test_nodes_that_are_to_come_count_where_the_service_is_built(
     settings = load_settings(None, config["applications"][0]["args"])
     room = Nodes(settings, Report()).room_for_later_replicas(1)
     assert (room.gpus_per_engine, room.cpus_per_engine) == (1, 4)
+
+
+def test_requests_that_come_together_for_an_adapter_load_it_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded: list[str] = []
+
+    class Engine:
+        async def resolve_lora(self, model: str) -> None:
+            """As Ray's does, and vLLM's, which refuses what is loaded."""
+            if model not in loaded:
+                await asyncio.sleep(0.01)
+                if model in loaded:
+                    raise ValueError("has already been loaded")
+                loaded.append(model)
+
+        async def shutdown(self) -> None:
+            pass
+
+    async def load(model: str) -> str:
+        return model
+
+    async def all_at_once() -> None:
+        server: Any = AdapterServer.__new__(AdapterServer)
+        server._loading, server.engine, server._load_model = (
+            defaultdict(asyncio.Lock),
+            Engine(),
+            load,
+        )
+        server._llm_config = SimpleNamespace(lora_config=True)
+        await asyncio.gather(*(server._maybe_resolve_lora_from_multiplex() for _ in range(4)))
+
+    monkeypatch.setattr("ray.serve.get_multiplexed_model_id", lambda: "tiny:one:1")
+    asyncio.run(all_at_once())
+    assert loaded == ["tiny:one:1"]
