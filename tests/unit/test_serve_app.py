@@ -174,11 +174,8 @@ def test_requests_that_come_together_for_an_adapter_load_it_once(
 
     async def all_at_once() -> None:
         server: Any = AdapterServer.__new__(AdapterServer)
-        server._loading, server.engine, server._load_model = (
-            defaultdict(asyncio.Lock),
-            Engine(),
-            load,
-        )
+        server._loading = defaultdict(asyncio.Lock)
+        server.engine, server._load_model = Engine(), load
         server._llm_config = SimpleNamespace(lora_config=True)
         await asyncio.gather(*(server._maybe_resolve_lora_from_multiplex() for _ in range(4)))
 
