@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +32,12 @@ class Server:
 
     def replicas(self) -> list[psutil.Process]:
         """The processes of Ray Serve's replicas with an engine."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [each for each in children if "AdapterServer" in " ".join(each.cmdline())]
+        found = []
+        for each in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.Error):  # one that is just ending
+                if "AdapterServer" in " ".join(each.cmdline()):
+                    found.append(each)
+        return found
 
 
 @contextmanager
