@@ -84,6 +84,8 @@ class Ingress(OpenAiIngress):
         try:
             return await asyncio.to_thread(self._catalogue.find, name or None)
         except InputError as error:
+            if why := self._catalogue.faults.get(name or ""):
+                _logger.warning("%s: %s", name, why)
             raise RefusedError(str(error)) from None
         except (HaloforgeError, OSError) as error:
             _logger.warning("%s", error)
