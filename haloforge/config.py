@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from haloforge.benchmark.settings import BenchmarkSettings
 from haloforge.data.generate.settings import GenerateSettings
 from haloforge.errors import InputError
+from haloforge.observe.settings import ObserveSettings
 from haloforge.plan.settings import PlanSettings
 from haloforge.raft.settings import RaftSettings
 from haloforge.rollout.settings import RolloutSettings
@@ -100,6 +101,7 @@ class Settings(BaseModel):
     serve: ServeSettings = ServeSettings()
     plan: PlanSettings = PlanSettings()
     generate: GenerateSettings = GenerateSettings()
+    observe: ObserveSettings = ObserveSettings()
 
     @model_validator(mode="before")
     @classmethod

@@ -6,14 +6,14 @@ same time travel together, and one that is finished alone travels alone.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.data
 
-SAMPLES, VERDICTS = "samples", "verdicts"
+SAMPLES, VERDICTS, WORK = "samples", "verdicts", "work"
 HAND_ON_S = 0.1
 """Seconds between two groups of a task, at least: what is finished meanwhile goes with the next."""
 
@@ -25,10 +25,19 @@ def group(samples: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.table({SAMPLES: _one(samples, pa.struct(list(schema)))})
 
 
-def judged_group(samples: pa.Array, verdicts: Sequence[dict[str, Any]]) -> pa.Table:
-    """A block that holds the samples of a group, and the verdict of each as JSON."""
+def judged_group(
+    samples: pa.Array, verdicts: Sequence[dict[str, Any]], work: dict[str, Any] | None = None
+) -> pa.Table:
+    """A block that holds the samples of a group, the verdict of each as JSON, and what the verifier
+    tells of its own work."""
     told = [json.dumps(verdict) for verdict in verdicts]
-    return pa.table({SAMPLES: _one(samples, samples.type), VERDICTS: _one(told, pa.string())})
+    return pa.table(
+        {
+            SAMPLES: _one(samples, samples.type),
+            VERDICTS: _one(told, pa.string()),
+            WORK: pa.array([json.dumps(work)]),
+        }
+    )
 
 
 def samples_of(block: pa.Table) -> pa.Array:
@@ -42,9 +51,14 @@ def samples_in(dataset: "ray.data.Dataset") -> Iterator[dict[str, Any]]:
         yield from samples_of(block).to_pylist()
 
 
-def judged_in(dataset: "ray.data.Dataset") -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each sample of a data set of judged groups with its verdict, as they come, in any order."""
+def judged_in(
+    dataset: "ray.data.Dataset", worked: Callable[[dict[str, Any]], None] | None = None
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each sample of a data set of judged groups with its verdict, as they come, in any order;
+    `worked` gets what verifiers tell of their work."""
     for block in _blocks(dataset):
+        if worked is not None and (work := json.loads(block[WORK][0].as_py())):
+            worked(work)
         verdicts: Iterable[str] = block[VERDICTS].combine_chunks().flatten().to_pylist()
         yield from zip(samples_of(block).to_pylist(), map(json.loads, verdicts), strict=True)
 

@@ -1,6 +1,8 @@
 """The whole path as one job: measure the base, SFT, RAFT, measure both. One engine start."""
 
 import json
+from collections.abc import Callable
+from typing import TypeVar
 
 from haloforge.benchmark.measure import benchmark
 from haloforge.benchmark.results import Result
@@ -18,6 +20,7 @@ from haloforge.store.run import set_aside, write_atomic
 SUMMARY = "summary.json"
 PAGE = "report.html"
 _SECONDS = "seconds.json"
+_T = TypeVar("_T")
 
 
 def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
@@ -32,21 +35,26 @@ def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
     if fresh and output.exists():
         set_aside(output)
     clock = Clock(output / _SECONDS)
+
     with Session(settings) as session:
+
+        def timed(stage: str, work: Callable[[], _T]) -> _T:
+            session.observer.stage(stage)
+            done = clock.time(stage, work)
+            session.observer.ended(stage)
+            return done
+
+        session.observer.enter(output, "pipeline", settings.model_dump(mode="json"))
         base = session.policy(None)
         session.check_memory(base, "engines", "trainers")
         measured = output / "benchmark"
         results = {
-            "base": clock.time(
-                "benchmark base", lambda: benchmark(session, base, measured / "base")
-            )
+            "base": timed("benchmark base", lambda: benchmark(session, base, measured / "base"))
         }
-        tuned = clock.time("sft", lambda: sft(session, base, output / "sft"))
-        results["sft"] = clock.time(
-            "benchmark sft", lambda: benchmark(session, tuned, measured / "sft")
-        )
-        final = clock.time("raft", lambda: raft(session, tuned, output / "raft"))
-        results["raft"] = clock.time(
+        tuned = timed("sft", lambda: sft(session, base, output / "sft"))
+        results["sft"] = timed("benchmark sft", lambda: benchmark(session, tuned, measured / "sft"))
+        final = timed("raft", lambda: raft(session, tuned, output / "raft"))
+        results["raft"] = timed(
             "benchmark raft", lambda: benchmark(session, final, measured / "raft")
         )
         summary = {

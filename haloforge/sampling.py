@@ -25,6 +25,8 @@ from haloforge.data.problems import UNTESTED, answer_start
 from haloforge.errors import HaloforgeError, InfraError, InputError
 from haloforge.groups import judged_in
 from haloforge.model.policy import Policy
+from haloforge.observe.activity import ENGINE
+from haloforge.observe.observer import Observer
 from haloforge.placement import Fleet
 from haloforge.rollout.engine import Prompt
 from haloforge.rollout.pool import EnginePool
@@ -114,13 +116,14 @@ def sample_and_judge(
 
         def drawn_and_judged() -> JudgedRows:
             drawn = rollout_stage(done.left(PASS_ROWS), pool, asked, sampling)
-            return judged_rows(verify, session.fleet, drawn, by_id, title)
+            return judged_rows(verify, session.fleet, drawn, by_id, title, session.observer)
 
         passes = in_passes(session, title, lambda: len(requests) - done.count, drawn_and_judged)
         for row, verdict in passes:
             if not done.add(row["problem_id"], row["index"]):
                 continue
             shards.add(row, verdict)
+            session.observer.judged(row, verdict)
             good += verdict["outcome"] == Outcome.PASSED if tested else verdict["compiled"]
             stage.advance(1, f"{good} passed" if tested else f"{good} compile")
             engines.look()
@@ -145,7 +148,7 @@ class _EngineWatch:
     has the pool note when the first token by its policy came."""
 
     def __init__(self, session: Session, pool: EnginePool, folder: Path, title: str) -> None:
-        self._report, self._pool = session.report, pool
+        self._report, self._observer, self._pool = session.report, session.observer, pool
         self._folder, self._title = folder, title
         self._next = 0.0
 
@@ -175,6 +178,7 @@ class _EngineWatch:
                 f"{self._title}: {restarts} engines died and were started anew; what they had "
                 "under way was sent again"
             )
+            self._observer.restarted(ENGINE, restarts)
             total = _noted_restarts(self._folder) + restarts
             write_atomic(self._folder / _RESTARTS, str(total))
 
@@ -204,7 +208,8 @@ def judge_again(
             fleet = session.fleet
             rows = partial(_stored, folder.resolve(), frozenset(islice(left, PASS_ROWS)))
             stored = StoredSamples(rows, fleet.max_actors)
-            for judged in judged_rows(verify, fleet, stored.dataset(), problems, title):
+            observer = session.observer
+            for judged in judged_rows(verify, fleet, stored.dataset(), problems, title, observer):
                 stored.judged()
                 yield judged
 
@@ -248,17 +253,19 @@ def judged_rows(
     samples: "ray.data.Dataset",
     problems: "ray.ObjectRef[Any]",
     title: str,
+    observer: Observer | None = None,
 ) -> JudgedRows:
     """Each row of `samples` with its verdict, in the order in which `fleet` judges them.
 
-    `problems` refers to a dict of problems by id. Raises InfraError, which names the stage `title`,
+    `problems` refers to a dict of problems by id; `observer` is told what verifiers do. Raises
+    InfraError, which names the stage `title`,
     where the stage stops (ProcessDiedError where a process or a node died), and the error of ours
     that stopped it where it was one.
     """
     judged = verify_stage(samples, problems, settings, fleet)
     with NodeWatch() as watch:
         try:
-            for row in judged_in(judged):
+            for row in judged_in(judged, observer.verified if observer else None):
                 watch.came()
                 yield row
         except RayError as error:

@@ -24,6 +24,7 @@ from haloforge.errors import InputError, ResourceError
 from haloforge.model.bases import Base, default_base, same_form
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.nodes import Nodes
+from haloforge.observe.observer import Observer
 from haloforge.placement import Fleet, Part, Placement
 from haloforge.reaper import start_reaper
 from haloforge.report.progress import Report
@@ -48,6 +49,7 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.report = Report()
+        self.observer = Observer(settings.observe, self.report)
         self.private = False
         self.engine_starts = 0
         self.seconds_starting = 0.0
@@ -87,10 +89,12 @@ class Session:
             # Streams that the error left half read end now: later they would ask Ray once more,
             # which would then join whatever other cluster it finds.
             traceback.clear_frames(trace)
+        self.observer.engines(None)
         try:
             if self._pool is not None:
                 self._pool.stop()
         finally:
+            self.observer.close(error)  # while Ray is there, which takes the last metrics
             self._closing.close()
 
     @property
@@ -160,6 +164,7 @@ class Session:
         """The engines, started on `policy`'s base where they are not, ready to sample from it."""
         if self._pool is not None and not self._fits(policy.base):
             self.report.say(f"engines: {policy.name} has another base, so they are started anew")
+            self.observer.engines(None)
             self._pool.stop()
             self._pool = None
         if self._pool is None:
@@ -170,6 +175,7 @@ class Session:
             self.report.say(
                 f"engines: {lost} of {engines} died and are restarted no more; the others go on"
             )
+        self.observer.engines(self._pool)
         if seconds:
             self.report.say(f"engines: took {policy.name} in {seconds:.1f} s, without a restart")
         return self._pool

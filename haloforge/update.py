@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from haloforge.model.adapter import AdapterInfo, finish_training, installed_vers
 from haloforge.model.card import model_card
 from haloforge.model.places import places_of
 from haloforge.model.policy import Policy, resolve_policy
+from haloforge.observe.activity import TRAINER
 from haloforge.schema import Message
 from haloforge.session import Session
 from haloforge.train.metrics import METRICS, TENSORBOARD, StepMetrics
@@ -52,6 +54,7 @@ def update_policy(
         def on_step(step: StepMetrics) -> None:
             told = "" if step.eval_loss is None else f", held out {step.eval_loss:.3f}"
             progress.advance(1, f"loss {step.loss:.3f}{told}", total=step.num_steps)
+            session.observer.trained(step, place.trainers)
 
         result = train(
             ({"messages": list(row)} for row in rows),
@@ -62,6 +65,7 @@ def update_policy(
             place.cpus_per_trainer,
             place.threads_per_trainer,
             on_step,
+            partial(session.observer.restarted, TRAINER, 1),
             place.gpus_per_trainer,
             View(validation, lambda index: {"messages": list(validation[index])}),
             place.steering,

@@ -59,9 +59,11 @@ def benchmark(
         )
     run = open_run(output, identity, fresh, {"weights": policy.digest})
     save_settings(settings, output)
-    sample_and_judge(
-        session, policy, problems, chosen.samples, sampling, run, 0, output, title, chosen.raw
-    )
+    session.observer.enter(output, "benchmark", settings.model_dump(mode="json"))
+    with session.observer.phase("measure"):
+        sample_and_judge(
+            session, policy, problems, chosen.samples, sampling, run, 0, output, title, chosen.raw
+        )
     judged = list(read_judged(output))
     export_samples(output, problems, judged, settings.verify)
     found = score(policy, problems, judged, settings, excluded, suite)
@@ -72,6 +74,7 @@ def benchmark(
         }
     )
     write_atomic(output / RESULTS, result.model_dump_json(indent=2) + "\n")
+    session.observer.measured(result.measures)
     if on_card and policy.folder is not None:
         add_results(policy.folder, _title(result), {m: str(e) for m, e in result.measures.items()})
     return result

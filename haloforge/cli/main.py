@@ -65,8 +65,10 @@ def main() -> None:
     except Exception as error:
         failure = _failure(error)
         if failure is None:
+            _tell_of_log()
             raise
         print(f"halo-forge: error: {failure}", file=sys.stderr)
+        _tell_of_log()
         sys.exit(failure.exit_code)
 
 
@@ -86,6 +88,17 @@ def _failure(error: Exception) -> HaloforgeError | None:
         lines = str(error.strerror or error).strip().splitlines() or [type(error).__name__]
         return ResourceError(f"{error.filename}: {lines[0]}" if error.filename else lines[0])
     return None
+
+
+def _tell_of_log() -> None:
+    """Where the run that failed was logged, and the last warnings and errors in there."""
+    log = sys.modules.get("haloforge.observe.log")  # where it was not imported no run began
+    known = log.attached() if log is not None else None
+    if known is None or known.path is None or not known.path.exists():
+        return
+    for line in known.last():
+        print(f"  {line}", file=sys.stderr)
+    print(f"log: {known.path}", file=sys.stderr)
 
 
 def _quiet_libraries() -> None:

@@ -1,10 +1,11 @@
 """RAFT: sample from the policy, judge, keep the best, train on them, and again."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -14,6 +15,7 @@ from haloforge.data.problems import choose_problems, prompts_digest
 from haloforge.errors import InputError
 from haloforge.model.adapter import INFO_FILE, read_info
 from haloforge.model.policy import Policy, resolve_policy
+from haloforge.observe.observer import Observer
 from haloforge.raft.difficulty import (
     PASS_RATES,
     Plan,
@@ -42,6 +44,7 @@ from haloforge.train.plan import StepPlan
 from haloforge.train.settings import NOT_LEARNED, TrainSettings
 from haloforge.update import check_trainable, is_trained, update_policy
 
+_T = TypeVar("_T")
 FEW_STEPS = 10
 """Optimizer steps of a cycle below which it is said that they are few."""
 # In a run's identity even at their defaults, as they were before it left those out.
@@ -66,24 +69,33 @@ def raft(session: Session, policy: Policy, output: Path, fresh: bool = False) ->
     began = time.time()
     session.check_memory(policy, "engines", "trainers")
     held_out = HeldOut(session, run.output)
-    held_out.score(policy, 0)
+    observer = session.observer
+    with observer.phase("evaluate"):
+        held_out.score(policy, 0)
     for cycle in range(1, session.settings.raft.cycles + 1):
         clock = Clock(run.samples(cycle) / SECONDS)
+        timed = partial(_timed, observer, clock, cycle)
         run.set_torn_aside(cycle)
         if not is_trained(run.adapter(cycle)):
             planned = run.plan(cycle)
-            clock.time("sample_and_verify", partial(run.sample_and_judge, policy, cycle, planned))
+            timed("sample_and_verify", partial(run.sample_and_judge, policy, cycle, planned))
             run.note_first_token(policy, began, clock)
-            selection = clock.time("select", partial(run.keep_best, policy, cycle))
-            clock.time("train", partial(run.train, policy, planned, selection, cycle))
+            selection: Selection = timed("select", partial(run.keep_best, policy, cycle))
+            timed("train", partial(run.train, policy, planned, selection, cycle))
         policy = resolve_policy(str(run.adapter(cycle)))
-        clock.time("evaluate", partial(held_out.score, policy, cycle))
+        timed("evaluate", partial(held_out.score, policy, cycle))
         if not is_trained(run.adapter(cycle + 1)):  # or they would go back, and forward again
             held_out.link_best()
             write_statistics(run.output, cycle, held_out.scores)
+        observer.ended(f"cycle {cycle}")
         if held_out.stops(cycle):
             break
     return policy
+
+
+def _timed(observer: Observer, clock: Clock, cycle: int, phase: str, work: Callable[[], _T]) -> _T:
+    with observer.phase(phase, cycle):
+        return clock.time(phase, work)
 
 
 @dataclass(frozen=True)
@@ -175,8 +187,9 @@ class _Run:
         record_rates(
             self.output, cycle, self.problems, selection.judged, selection.solved, policy.digest
         )
+        self.session.observer.selected(selection.summary(), asdict(selection.health))
         for line in self.warnings(selection, cycle):
-            self.session.report.say(f"raft cycle {cycle}: warning: {line}")
+            self.session.report.warn(f"raft cycle {cycle}: warning: {line}")
         selection.require(chosen.min_samples)
         return selection
 
@@ -296,6 +309,7 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
     if history:
         record_history(output, history)
     save_settings(settings, output)
+    session.observer.enter(output, "raft", settings.model_dump(mode="json"))
     return _Run(session, problems, sampling, system, training, run_id, output)
 
 

@@ -1,5 +1,6 @@
 """What a user sees while a run goes on: a live view on a terminal, plain lines elsewhere."""
 
+import logging
 import sys
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+_LOGGER = logging.getLogger("haloforge")
 _PLAIN_SECONDS = 15.0
 _RATE_SECONDS = 120.0
 _NOTE_SECONDS = 0.5
@@ -83,7 +85,13 @@ class Report:
         self._console = Console(stderr=True, highlight=False)
 
     def say(self, line: str) -> None:
-        """One line for the user."""
+        """One line for the user, and for the log."""
+        _LOGGER.info(line)
+        self._console.print(line, soft_wrap=True, markup=False)
+
+    def warn(self, line: str) -> None:
+        """The same, of what the user should look at."""
+        _LOGGER.warning(line)
         self._console.print(line, soft_wrap=True, markup=False)
 
     @contextmanager

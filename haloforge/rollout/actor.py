@@ -36,7 +36,8 @@ class EngineActor:
         self._spec = spec
         self._engine: Engine | None = None
         self._policy = ""
-        self._in_flight = 0
+        self._in_flight = self._finished = 0
+        self._request_s, self._counted_at = 0.0, time.monotonic()
         self._turn = asyncio.Lock()  # held through a swap: requests begin in the order they came
         self._drained = asyncio.Event()
         self._drained.set()
@@ -58,15 +59,16 @@ class EngineActor:
         engine = self._running()
         async with self._turn:
             await self._take(policy)
-            self._in_flight += 1
+            self._under_way(1)
             self._drained.clear()
         try:
             with _ends_with(engine):
                 completion = await engine.generate(prompt, sampling, self._watch())
             if self._policy != policy.digest:
                 raise InfraError("the policy changed while a completion was being written")
+            self._finished += 1
         finally:
-            self._in_flight -= 1
+            self._under_way(-1)
             if not self._in_flight:
                 self._drained.set()
         return {
@@ -76,6 +78,13 @@ class EngineActor:
             "logprob_sum": completion.logprob_sum,
             "policy": policy.digest,
         }
+
+    def _under_way(self, change: int) -> None:
+        """So many requests more, or less."""
+        now = time.monotonic()
+        self._request_s += self._in_flight * (now - self._counted_at)
+        self._counted_at = now
+        self._in_flight += change
 
     @ray.method(max_task_retries=_THROUGH_RESTARTS)
     async def set_policy(self, policy: Policy) -> float:
@@ -113,12 +122,18 @@ class EngineActor:
     @ray.method(max_task_retries=_THROUGH_RESTARTS)
     async def facts(self) -> dict[str, Any]:
         """The digest of the policy that is loaded ('' for none), the seconds its swap took, when
-        the first token by it came (seconds since the epoch, None before), requests in flight."""
+        the first token by it came (seconds since the epoch, None before), requests in flight, their
+        integral over this process's life in request-seconds, how many it finished, and how many it
+        computes at once."""
+        self._under_way(0)
         return {
             "policy": self._policy,
             "swap_seconds": self._swap_seconds,
             "first_token_at": self._first_token_at,
             "in_flight": self._in_flight,
+            "request_s": self._request_s,
+            "finished": self._finished,
+            "capacity": self._spec.settings.max_num_seqs,
             "pid": os.getpid(),
         }
 

@@ -116,12 +116,19 @@ class EnginePool:
 
     def facts(self, timeout_s: float = 10) -> list[dict[str, Any]]:
         """What each engine says of itself (`EngineActor.facts`), of those that answer in time."""
-        asked = [engine.facts.remote() for engine in self.engines]
-        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=timeout_s)
-        facts = []
+        return list(self.loads(timeout_s).values())
+
+    def loads(self, timeout_s: float = _NOTE_S) -> dict[str, dict[str, Any]]:
+        """The same, by the engines' names."""
+        names = {engine: name_of(rank) for rank, engine in enumerate(self._started)}
+        asked = {engine.facts.remote(): names[engine] for engine in list(self.engines)}
+        if not asked:
+            return {}
+        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=timeout_s)
+        facts = {}
         for answer in answered:
             with suppress(EngineLostError):
-                facts += call([answer], "an engine does not answer")
+                facts[asked[answer]] = call([answer], "an engine does not answer")[0]
         return facts
 
     def note_first_token(self) -> None:
@@ -164,7 +171,7 @@ class EnginePool:
 def actor_options(rank: int, settings: RolloutSettings, placement: Placement) -> dict[str, Any]:
     """The options of Ray for the engine number `rank`."""
     return {
-        "name": f"engine-{rank}",
+        "name": name_of(rank),
         "num_cpus": placement.cpus_per_engine,
         "num_gpus": placement.gpus_per_engine,
         "resources": placement.steering,
@@ -172,6 +179,11 @@ def actor_options(rank: int, settings: RolloutSettings, placement: Placement) ->
         "max_restarts": settings.max_restarts,
         "max_task_retries": 0,  # a request goes to another engine, if there is one
     }
+
+
+def name_of(rank: int) -> str:
+    """Of the engine number `rank`, as the Ray dashboard and the metrics have it."""
+    return f"engine-{rank}"
 
 
 class EngineLostError(InfraError):

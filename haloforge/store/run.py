@@ -20,6 +20,8 @@ from haloforge.store.remote import folder_saved, renamed, saved, set_stored_asid
 _IDENTITY_FILE = "run.json"
 TORN = ".torn"
 """What the name of a file that a disk has spoilt ends in, once it is set aside."""
+TOLD = ("logs", "tensorboard")
+"""Folders in a run's that hold nothing which the run is made of."""
 Identity = dict[str, Any]
 FIRST_DEFAULTS: dict[str, Any] = {
     "RaftSettings.learning_rate_decay": 1.0,
@@ -107,7 +109,11 @@ def _is_of(run: str, folder: Path) -> bool:
             for row in pq.read_table(shard, columns=_NAMED).slice(0, 1).to_pylist():
                 known = sample_id(run, row["cycle"], row["problem_id"], row["index"])
                 return bool(row["sample_id"] == known)
-    return not any(path.is_file() for path in folder.glob("*/**/*"))
+    return not any(
+        path.is_file()
+        for path in folder.glob("*/**/*")
+        if path.relative_to(folder).parts[0] not in TOLD
+    )
 
 
 _NAMED = ["sample_id", "cycle", "problem_id", "index"]

@@ -1,4 +1,4 @@
-"""A run's metrics as they come in: a JSON line a step, TensorBoard, Ray's own metrics."""
+"""A training's metrics as they come in: a JSON line a step, and TensorBoard."""
 
 import json
 from collections.abc import Sequence
@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from ray.util.metrics import Gauge
 from tensorboardX import SummaryWriter
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
-# What TensorBoard and Ray are told of a step.
 WATCHED = ("loss", "eval_loss", "lr", "grad_norm", "tokens_per_s", "seconds", "memory_mb")
+"""What TensorBoard and Ray's metrics are told of a step."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,13 @@ class StepMetrics:
 
 
 class MetricsLog:
-    """Writes `metrics.jsonl` and a TensorBoard folder in `output`, and sets Ray's gauges.
+    """Writes `metrics.jsonl` and a TensorBoard folder in `output`.
 
     The file is begun anew: a run that goes on is told its history first.
     """
 
-    def __init__(self, output: Path, name: str) -> None:
+    def __init__(self, output: Path) -> None:
         self._board_path = output / TENSORBOARD
-        self._tags = {"run": name}
-        self._gauges: dict[str, Gauge] = {}
         self.steps: list[StepMetrics] = []
         self._file: TextIO = (output / METRICS).open("w", encoding="utf-8")
         self._board = SummaryWriter(str(self._board_path), flush_secs=10)
@@ -75,10 +72,3 @@ class MetricsLog:
         for name in WATCHED:
             if told[name] is not None:
                 self._board.add_scalar(f"train/{name}", told[name], metrics.step)
-                self._gauge(name).set(told[name], self._tags)
-
-    def _gauge(self, name: str) -> Gauge:
-        if name not in self._gauges:
-            told = f"{name} of the last step of training"
-            self._gauges[name] = Gauge(f"haloforge_train_{name}", told, tag_keys=("run",))
-        return self._gauges[name]

@@ -98,6 +98,7 @@ def train(
     cpus_per_worker: float,
     threads_per_worker: int,
     on_step: Callable[[StepMetrics], None] | None = None,
+    on_restart: Callable[[], None] | None = None,
     gpus_per_worker: float = 1,
     validation: Sequence[dict[str, Any]] = (),
     steering: Mapping[str, float] | None = None,
@@ -118,7 +119,8 @@ def train(
 
     Called again with the same arguments after it was stopped, in whatever way, it goes on from its
     last checkpoint, with any number of workers. `on_step` runs in this thread while training goes
-    on, once a step, those before the checkpoint included; `output` gets the same metrics (see
+    on, once a step, those before the checkpoint included, `on_restart` where workers that died
+    begin anew; `output` gets the same metrics (see
     `MetricsLog`).
 
     Tasks of Ray Data encode the rows, and every worker reads those of their blocks that its seeded
@@ -174,9 +176,9 @@ def train(
     try:
         with (
             TemporaryDirectory(prefix="haloforge-ray-train-") as storage,
-            closing(MetricsLog(output, run)) as log,
+            closing(MetricsLog(output)) as log,
         ):
-            _fit(job, scaling, storage, log, sittings, on_step)
+            _fit(job, scaling, storage, log, sittings, on_step, on_restart)
         _finish(made, base_path, final)
     finally:
         sittings.keep()
@@ -260,6 +262,7 @@ def _fit(
     log: MetricsLog,
     sittings: Sittings,
     on_step: Callable[[StepMetrics], None] | None,
+    on_restart: Callable[[], None] | None = None,
 ) -> None:
     """Run the workers until the last step."""
     # Workers that a preemption ends are started again as after any other end: no watcher is needed.
@@ -302,6 +305,8 @@ def _fit(
             else:
                 if begun:
                     sittings.restarted()
+                    if on_restart is not None:
+                        on_restart()
                 begun = True
                 log.begin(event)
             for metrics in log.steps[furthest:]:

@@ -46,6 +46,7 @@ class JudgementCache:
 
     def __init__(self, folder: Path, rows: int = ROWS) -> None:
         self._database: sqlite3.Connection | None = None
+        self.hits = 0
         # SQLite's log works on one machine: those that share a home have a file each.
         self.path = folder / f"judgements-{platform.node()}.sqlite"
         try:
@@ -65,6 +66,7 @@ class JudgementCache:
         found = self._execute("SELECT judgement FROM judgements WHERE key = ?", key)
         if not found:
             return None
+        self.hits += 1
         fields = json.loads(found[0][0])
         return Judgement(**{**fields, "outcome": Outcome(fields["outcome"])})
 

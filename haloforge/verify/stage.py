@@ -1,7 +1,9 @@
 """The verifier as a stage of Ray Data: a fleet of actors that judge samples as they arrive."""
 
 import contextlib
+import os
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +80,7 @@ class VerifierActor:
     ) -> None:
         self._verifier = Verifier(settings, problems, own)
         self._turn = threading.Semaphore()
+        self._work = _Work()
         self._stage = stage
         self._notes = session_folder()
 
@@ -90,7 +93,9 @@ class VerifierActor:
         samples = samples_of(block)
         with ThreadPoolExecutor(IN_FLIGHT) as threads:
             verdicts = list(threads.map(self._judge, samples.to_pylist()))
-        return judged_group(samples, verdicts)
+        cache = self._verifier.cache
+        hits = cache.hits if cache is not None else 0
+        return judged_group(samples, verdicts, {**self._work.told(), "cache_hits": hits})
 
     def _judge(self, row: dict[str, Any]) -> dict[str, Any]:
         note = self._notes / digest(self._stage, row["sample_id"])
@@ -100,7 +105,8 @@ class VerifierActor:
         with self._turn_of(suspect=died > 0):
             with note.open("a") as file:
                 file.write("x")
-            verdict = self._verifier.verify(row)
+            with self._work:
+                verdict = self._verifier.verify(row)
             note.unlink()  # before another has its turn, and may kill this actor
         return verdict
 
@@ -124,3 +130,29 @@ class VerifierActor:
         finally:
             timer.cancel()
             end()
+
+
+class _Work:
+    """The seconds in which this actor judged one sample or more, since it began; several threads
+    may be in the block at once."""
+
+    def __init__(self) -> None:
+        self._actor = ray.get_runtime_context().get_actor_id() or ""
+        self._lock = threading.Lock()
+        self._judging, self._busy_s, self._since = 0, 0.0, 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._judging:
+                self._since = time.monotonic()
+            self._judging += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._judging -= 1
+            if not self._judging:
+                self._busy_s += time.monotonic() - self._since
+
+    def told(self) -> dict[str, Any]:
+        """The actor, its process, and those seconds."""
+        return {"actor": self._actor, "process": os.getpid(), "busy_s": self._busy_s}

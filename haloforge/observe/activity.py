@@ -1,0 +1,154 @@
+"""What engines, verifiers and trainers do over time: `RUN/logs/activity.jsonl`, a row an interval.
+
+README.md explains the fields. The driver measures all of it: engines are asked, verifiers send what
+they did along with verdicts, trainers with their steps.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from haloforge.schema import Outcome
+
+ACTIVITY = "activity.jsonl"
+ENGINE, VERIFIER, TRAINER = "engine", "verifier", "trainer"
+
+
+@dataclass
+class _Actor:
+    """What was last heard of a verifier, or of an engine: sums since its process began."""
+
+    process: int
+    busy: float = 0.0
+    done: int = 0
+
+
+@dataclass
+class Interval:
+    """What was judged and trained since the interval began."""
+
+    began: float
+    samples: int = 0
+    tokens: int = 0
+    cached: int = 0
+    drawn: int = 0
+    verifying_s: float = 0.0
+    training_s: float = 0.0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    rewards: Counter[float] = field(default_factory=Counter)
+    restarts: Counter[str] = field(default_factory=Counter)
+    engines: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+class Activity:
+    """Adds up what happens between two calls of `take`; any thread may tell it.
+
+    An actor that was started anew counts from 0 again, which is seen by its process.
+    """
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._now = Interval(time.monotonic())
+        self._verifiers: dict[str, _Actor] = {}
+        self._engines: dict[str, _Actor] = {}
+        self._seen: dict[str, float] = {}
+        self._waiting = 0
+        self._workers = 0
+
+    def judged(self, outcome: str, reward: float, tokens: int) -> None:
+        """A sample of so many tokens has this verdict."""
+        with self._turn:
+            now = self._now
+            now.samples += 1
+            now.tokens += tokens
+            now.outcomes[outcome] += 1
+            if outcome != Outcome.INFRA_ERROR:
+                now.rewards[round(reward, 3)] += 1
+            self._waiting -= 1
+
+    def verified(self, told: Mapping[str, Any]) -> None:
+        """What a verifier did since its process began (see `verify/stage.py`)."""
+        with self._turn:
+            actor = self._verifiers.get(told["actor"])
+            if actor is None or actor.process != told["process"]:
+                self._now.restarts[VERIFIER] += actor is not None
+                actor = self._verifiers[told["actor"]] = _Actor(told["process"])
+            # Its groups come in any order: an older sum says nothing new.
+            self._now.verifying_s += max(0.0, told["busy_s"] - actor.busy)
+            self._now.cached += max(0, told["cache_hits"] - actor.done)
+            actor.busy = max(actor.busy, told["busy_s"])
+            actor.done = max(actor.done, told["cache_hits"])
+
+    def generated(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
+        """What engines say of themselves (`EngineActor.facts`), by name."""
+        with self._turn:
+            at = time.monotonic()
+            for name, told in facts.items():
+                if "request_s" not in told:
+                    continue
+                actor, seen = self._engines.get(name), self._seen.get(name, at)
+                if actor is None or actor.process != told["pid"]:
+                    actor = _Actor(told["pid"], told["request_s"], told["finished"])
+                    seen = at
+                drawn = told["finished"] - actor.done
+                self._now.drawn += drawn
+                self._waiting += drawn
+                passed = at - seen
+                mean = (told["request_s"] - actor.busy) / passed if passed > 0 else 0.0
+                self._now.engines[name] = {
+                    "in_flight": round(mean, 2),
+                    "capacity": told["capacity"],
+                    "requests": told["in_flight"],
+                }
+                self._engines[name] = _Actor(told["pid"], told["request_s"], told["finished"])
+                self._seen[name] = at
+
+    def trained(self, seconds: float, workers: int) -> None:
+        """So many workers were at a step for so long."""
+        with self._turn:
+            self._now.training_s += seconds
+            self._workers = workers
+
+    def restarted(self, part: str, number: int) -> None:
+        """So many actors of this part were started anew."""
+        with self._turn:
+            self._now.restarts[part] += number
+
+    def begin(self) -> None:
+        """Another phase begins: with its own verifiers and trainers, and nothing that waits."""
+        with self._turn:
+            self._verifiers, self._waiting, self._workers = {}, 0, 0
+
+    def take(self) -> tuple[Interval, dict[str, Any]]:
+        """What came since this was last called, and the same as a row of `activity.jsonl`."""
+        with self._turn:
+            now, at = self._now, time.monotonic()
+            self._now = Interval(at)
+            seconds = max(at - now.began, 1e-3)
+            verifiers = trainers = None
+            if self._verifiers:
+                verifiers = {
+                    "actors": len(self._verifiers),
+                    "busy": round(now.verifying_s / seconds, 3),
+                    "queued": max(0, self._waiting),
+                }
+            if self._workers:
+                trainers = {
+                    "workers": self._workers,
+                    "busy": round(min(1.0, now.training_s / seconds), 3),
+                }
+        return now, {
+            "at": round(time.time(), 2),
+            "seconds": round(seconds, 3),
+            "engines": now.engines,
+            "verifiers": verifiers,
+            "trainers": trainers,
+            "samples": now.samples,
+            "tokens": now.tokens,
+            "cached": now.cached,
+            "outcomes": dict(now.outcomes),
+            "restarts": {part: number for part, number in now.restarts.items() if number},
+        }
