@@ -18,12 +18,17 @@ from haloforge.observe.trackers import TENSORBOARD, Trackers, check_trackers
 from haloforge.report.progress import Report
 from haloforge.schema import Outcome
 from haloforge.store.remote import saved, shown
+from haloforge.store.run import write_atomic
 from haloforge.train.metrics import WATCHED
 
 if TYPE_CHECKING:
     from haloforge.benchmark.passk import Estimate
     from haloforge.rollout.pool import EnginePool
     from haloforge.train.metrics import StepMetrics
+
+
+STATE = "state.json"
+RUNNING, ENDED, STOPPED, FAILED = "running", "ended", "stopped", "failed"
 
 
 class Observer:
@@ -92,6 +97,7 @@ class Observer:
             self._cycle = cycle or self._cycle
             self._activity.begin()
             self._at()
+            self._tell_state(RUNNING)
         try:
             yield
         finally:
@@ -183,13 +189,15 @@ class Observer:
             level = logging.WARNING if expected else logging.ERROR
             told = "stopped" if expected else f"{type(error).__name__}: {error}"
             logging.getLogger("haloforge").log(level, told, exc_info=None if expected else error)
+            self._leave(STOPPED if expected else FAILED, told)
         self._leave()
 
-    def _leave(self) -> None:
+    def _leave(self, state: str = ENDED, message: str = "") -> None:
         if self._run is None:
             return
         self._over.set()
         self._look()
+        self._tell_state(state, message)
         if self._trackers is not None:
             self._trackers.close()
         for path in self._files():
@@ -272,9 +280,30 @@ class Observer:
             with path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
-            if not self._failed:
-                self._failed = True
-                self._report.say(f"activity is not kept: {path}: {error.strerror or error}")
+            self._cannot_write(ACTIVITY, error)
+
+    def _tell_state(self, state: str, message: str = "") -> None:
+        """`state.json`: how the run stands. One that a kill ended stands there as running, and no
+        process holds its folder."""
+        if self._run is None:
+            return
+        told = {
+            "state": state,
+            "stage": self._stage,
+            "phase": self._phase,
+            "cycle": self._cycle or None,
+            "at": round(time.time(), 2),
+            "message": message,
+        }
+        try:
+            write_atomic(self._run / LOGS / STATE, json.dumps(told) + "\n")
+        except OSError as error:
+            self._cannot_write(STATE, error)
+
+    def _cannot_write(self, what: str, error: OSError) -> None:
+        if not self._failed:
+            self._failed = True
+            self._report.say(f"{what} is not kept: {error.strerror or error}")
 
     def _files(self) -> list[Path]:
         """What grows while a run goes on."""
