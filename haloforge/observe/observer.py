@@ -91,6 +91,7 @@ class Observer:
         if self._phase or self._run is None:
             yield
             return
+        self._ask_engines()
         with self._turn:
             self._look()
             self._phase, self._phase_began = name, time.monotonic()
@@ -101,6 +102,7 @@ class Observer:
         try:
             yield
         finally:
+            self._ask_engines()
             with self._turn:
                 self._look()
                 self._phase = ""
@@ -108,8 +110,7 @@ class Observer:
     def engines(self, pool: "EnginePool | None") -> None:
         """These engines are asked what they do, from now on."""
         self._pool = pool
-        if self._run is not None and pool is not None:
-            self._ask_engines()
+        self._ask_engines()
 
     def judged(self, sample: Mapping[str, Any], verdict: Mapping[str, Any]) -> None:
         """A sample has its verdict."""
@@ -220,8 +221,7 @@ class Observer:
 
     def _watch(self, over: threading.Event) -> None:
         while not over.wait(self._settings.every_s):
-            if self._pool is not None:
-                self._ask_engines()
+            self._ask_engines()
             self._look()
             waited = time.monotonic() - self._reported_at
             if self._live is not None and 0 < self._settings.report_s <= waited:
@@ -232,7 +232,7 @@ class Observer:
 
     def _ask_engines(self) -> None:
         pool = self._pool
-        if pool is not None:
+        if pool is not None and self._run is not None:
             self._activity.generated(pool.loads())
 
     def _look(self) -> None:
@@ -249,6 +249,8 @@ class Observer:
                 metrics.observe("haloforge_reward", reward, number)
             metrics.count("haloforge_tokens_total", now.tokens)
             metrics.count("haloforge_cache_hits_total", now.cached)
+            metrics.count("haloforge_verifying_seconds_total", now.verifying_s)
+            metrics.count("haloforge_training_seconds_total", now.training_s)
             for part, number in now.restarts.items():
                 metrics.count("haloforge_restarts_total", number, part=part)
             over = 0.0
@@ -260,11 +262,9 @@ class Observer:
                 metrics.set("haloforge_queue_depth", over, queue="engines")
             if row["verifiers"]:
                 metrics.set("haloforge_verifiers", row["verifiers"]["actors"])
-                metrics.set("haloforge_verifiers_busy", row["verifiers"]["busy"])
                 metrics.set("haloforge_queue_depth", row["verifiers"]["queued"], queue="verifiers")
             if row["trainers"]:
                 metrics.set("haloforge_trainers", row["trainers"]["workers"])
-                metrics.set("haloforge_trainers_busy", row["trainers"]["busy"])
             if not self._phase:
                 return
             seconds = time.monotonic() - self._phase_began
