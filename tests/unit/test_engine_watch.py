@@ -12,9 +12,10 @@ from haloforge.report.progress import Report
 from haloforge.rollout.pool import EnginePool
 from haloforge.sampling import _EngineWatch, engine_restarts
 from haloforge.session import Session
+from tests.observing import unobserved
 from tests.sleeping_engine import pool_of
 
-SESSION: Any = SimpleNamespace(report=Report())
+SESSION: Any = SimpleNamespace(report=Report(), observer=unobserved())
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from haloforge.raft.statistics import STATISTICS
 from haloforge.report.progress import Report
 from haloforge.schema import Problem
 from haloforge.store.shards import committed_ids
+from tests.observing import unobserved
 from tests.raft_runs import Row, problem, write_cycle
 from tests.results import passing
 
@@ -67,6 +68,7 @@ class Run:
         flags |= {"keep_top_percent": 1.0}
         session: Any = SimpleNamespace(
             report=Report(),
+            observer=unobserved(),
             first_token_at=lambda policy: None,
             check_memory=lambda policy, *parts: None,
         )
