@@ -18,6 +18,7 @@ from haloforge.store.run import set_aside, write_atomic
 SUMMARY = "summary.json"
 PAGE = "report.html"
 _SECONDS = "seconds.json"
+_STAGES = "benchmark base", "sft", "benchmark sft", "raft", "benchmark raft"
 
 
 def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
@@ -31,8 +32,9 @@ def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
     output = run_folder(settings.output)
     if fresh and output.exists():
         set_aside(output)
-    clock = Clock(output / _SECONDS)
     with Session(settings) as session:
+        clock = Clock(output / _SECONDS, session.report.under_way)
+        session.report.plan(_STAGES)
         base = session.policy(None)
         session.check_memory(base, "engines", "trainers")
         measured = output / "benchmark"

@@ -97,6 +97,7 @@ def sample_and_judge(
         done.add(problem_id, index)
     if done.count == len(requests):
         session.report.say(f"{title}: all {len(requests)} samples are there already")
+        session.report.reused()
         compact(folder)  # which a kill may have kept from its end
         return
     prompts = _prompts(session, policy, problems, sampling)
@@ -110,7 +111,7 @@ def sample_and_judge(
         session.report.stage(title, len(requests), "samples") as stage,
     ):
         if done.count:
-            stage.advance(done.count, "going on")
+            stage.already(done.count)
 
         def drawn_and_judged() -> JudgedRows:
             drawn = rollout_stage(done.left(PASS_ROWS), pool, asked, sampling)
@@ -121,8 +122,10 @@ def sample_and_judge(
             if not done.add(row["problem_id"], row["index"]):
                 continue
             shards.add(row, verdict)
+            if verdict["outcome"] == Outcome.INFRA_ERROR:
+                session.report.failed(verdict["diagnostics"], row["sample_id"])
             good += verdict["outcome"] == Outcome.PASSED if tested else verdict["compiled"]
-            stage.advance(1, f"{good} passed" if tested else f"{good} compile")
+            stage.advance(1, f"{good} {'passed' if tested else 'compile'}{engines.told}")
             engines.look()
     compact(folder)
 
@@ -148,6 +151,7 @@ class _EngineWatch:
         self._report, self._pool = session.report, pool
         self._folder, self._title = folder, title
         self._next = 0.0
+        self.told = ""
 
     def __enter__(self) -> Self:
         self._look()
@@ -176,6 +180,8 @@ class _EngineWatch:
                 "under way was sent again"
             )
             total = _noted_restarts(self._folder) + restarts
+            self.told = f", {total} engines restarted"
+            self._report.failed(f"{self._title}: {restarts} engines died")
             write_atomic(self._folder / _RESTARTS, str(total))
 
 

@@ -65,10 +65,12 @@ def raft(session: Session, policy: Policy, output: Path, fresh: bool = False) ->
     run = _open(session, policy, output, fresh)
     began = time.time()
     session.check_memory(policy, "engines", "trainers")
+    last, parts = session.settings.raft.cycles, _parts(session.settings)
+    cycles = session.report.each("cycle", range(1, last + 1), parts)
     held_out = HeldOut(session, run.output)
     held_out.score(policy, 0)
-    for cycle in range(1, session.settings.raft.cycles + 1):
-        clock = Clock(run.samples(cycle) / SECONDS)
+    for cycle in cycles:
+        clock = Clock(run.samples(cycle) / SECONDS, session.report.under_way)
         run.set_torn_aside(cycle)
         if not is_trained(run.adapter(cycle)):
             planned = run.plan(cycle)
@@ -76,6 +78,8 @@ def raft(session: Session, policy: Policy, output: Path, fresh: bool = False) ->
             run.note_first_token(policy, began, clock)
             selection = clock.time("select", partial(run.keep_best, policy, cycle))
             clock.time("train", partial(run.train, policy, planned, selection, cycle))
+        else:
+            session.report.reused()
         policy = resolve_policy(str(run.adapter(cycle)))
         clock.time("evaluate", partial(held_out.score, policy, cycle))
         if not is_trained(run.adapter(cycle + 1)):  # or they would go back, and forward again
@@ -172,6 +176,7 @@ class _Run:
                 f"raft cycle {cycle}: left out is what was trained on in cycles "
                 f"{', '.join(map(str, selection.earlier.unreadable))}: it cannot be read"
             )
+        self.session.report.result(f"{selection.kept} kept")
         record_rates(
             self.output, cycle, self.problems, selection.judged, selection.solved, policy.digest
         )
@@ -297,6 +302,12 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
         record_history(output, history)
     save_settings(settings, output)
     return _Run(session, problems, sampling, system, training, run_id, output)
+
+
+def _parts(settings: Settings) -> list[str]:
+    """What each cycle does, by the names of its seconds."""
+    scored = settings.raft.eval_prompts is not None
+    return ["sample_and_verify", "select", "train", *(["evaluate"] if scored else [])]
 
 
 def _list(counts: dict[str, int]) -> str:

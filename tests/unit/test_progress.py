@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from haloforge.report import progress
+from haloforge.report import stages
 from haloforge.report.progress import Report
 
 
@@ -15,7 +15,7 @@ def test_the_rate_is_that_of_the_last_minutes_and_takes_no_memory_for_each_sampl
 ) -> None:
     ticks = count()
     clock = SimpleNamespace(monotonic=lambda: next(ticks) / 500)
-    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(stages, "time", clock)
     with Report().stage("sampling", 50_000, "samples") as stage:
         tracemalloc.start()
         for _ in range(50_000):
@@ -23,5 +23,5 @@ def test_the_rate_is_that_of_the_last_minutes_and_takes_no_memory_for_each_sampl
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     told = capsys.readouterr().err.splitlines()
-    assert "5e+02 samples/s" in told[0] and "left" in told[0]
+    assert "500 samples/s" in told[0] and "left" in told[0]
     assert held < 100_000  # bytes; a note of each sample would be millions
