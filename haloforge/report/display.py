@@ -18,7 +18,8 @@ REFRESHES = 2.0
 """A second: each takes about a millisecond, whatever happens in between."""
 _BAR = 40
 _LEAST_BAR = 6
-_LEAST_NAME, _MOST_NAME = 8, 32
+_LEAST_NAME, _MOST_NAME = 16, 32
+_NARROW = 60
 # How many stages that are done, and to come, are shown of those beside each other: as many as fit.
 _SHOWN = ((12, 12), (4, 4), (2, 2), (1, 1), (0, 0))
 
@@ -26,7 +27,7 @@ _SHOWN = ((12, 12), (4, 4), (2, 2), (1, 1), (0, 0))
 class Failure(NamedTuple):
     """The last failure of ours, and how many there were; `at` is the time of day."""
 
-    count: int
+    number: int
     at: str
     text: str
 
@@ -76,9 +77,10 @@ def _below(tree: Tree, failure: Failure | None, now: float) -> list[Text]:
         told = "" if left is None else f", about {clock(left)} left"
         lines.append(Text(f"{clock(tree.root.seconds(now))} so far{told}", "dim"))
     if failure:
-        number = f"{failure.count:,} failures" if failure.count > 1 else "1 failure"
-        last = "the last at" if failure.count > 1 else "at"
-        lines.append(Text(f"! {number} of ours, {last} {failure.at}:", "yellow"))
+        told = "1 failure of ours, at"
+        if failure.number > 1:
+            told = f"{failure.number:,} failures of ours, the last at"
+        lines.append(Text(f"! {told} {failure.at}:", "yellow"))
         lines.append(Text(f"  {failure.text}"))
     return lines
 
@@ -86,7 +88,7 @@ def _below(tree: Tree, failure: Failure | None, now: float) -> list[Text]:
 def _stages(root: Node, now: float, width: int, signs: Signs, shown: tuple[int, int]) -> list[Text]:
     rows = list(_rows(root, 0, shown))
     longest = max((2 * depth + len(_name(node)) for depth, node, _ in rows), default=0)
-    column = max(_LEAST_NAME, min(longest, _MOST_NAME, width // 3))
+    column = min(longest, _MOST_NAME, max(_LEAST_NAME, width // 3))
     lines = []
     for depth, node, others in rows:
         lines += (
@@ -150,12 +152,15 @@ def _lines(node: Node, depth: int, now: float, width: int, column: int, signs: S
     else:
         line.append(f"{signs.under_way} ", "bold cyan")
     line.append(name.ljust(room), "bold" if node.under_way else "")
-    line.append(f" {clock(node.seconds(now)):>7}", "dim" if node.ended is not None else "")
+    line.append(
+        f" {clock(node.seconds(now)):>{5 if width < _NARROW else 7}}",
+        "dim" if node.ended is not None else "",
+    )
     if node.ended is not None:
         return [line.append(f"  {_flat(node.told())}")]
     progress = node.progress
     if progress is None or progress.ended:
-        return [line.append(f"  {_flat(node.told())}")]
+        return [line]
     line.append("  ")
     line.append_text(_bar(progress, width - line.cell_len, signs))
     return [line, Text(f"{indent}  {_facts(progress, now)}")]
@@ -179,7 +184,8 @@ def _bar(progress: Stage, width: int, signs: Signs) -> Text:
 def _facts(progress: Stage, now: float) -> str:
     rate, left = progress.rate(now), progress.left(now)
     parts = [f"{rate_text(rate)} {progress.unit}/s" if rate else ""]
-    parts += ["" if left is None else f"{clock(left)} left", _flat(progress.fact)]
+    parts += ["" if left is None else f"{clock(left)} left"]
+    parts += [_flat(progress.fact), _flat(progress.note)]
     return ", ".join(filter(None, parts))
 
 

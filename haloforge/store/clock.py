@@ -22,7 +22,7 @@ class Clock:
     """
 
     def __init__(
-        self, path: Path, under_way: Callable[[str], AbstractContextManager[None]] = nullcontext
+        self, path: Path, under_way: Callable[[str], AbstractContextManager[None]] | None = None
     ) -> None:
         self._path, self._under_way = path, under_way
         self.seconds: dict[str, float] = read_record(path)
@@ -48,7 +48,7 @@ class Clock:
         keeper.start()
         refused = False
         try:
-            with self._under_way(stage):
+            with self._under_way(stage) if self._under_way else nullcontext():
                 return run()
         except InputError:
             refused = True
