@@ -125,8 +125,9 @@ def sample_and_judge(
             if verdict["outcome"] == Outcome.INFRA_ERROR:
                 session.report.failed(verdict["diagnostics"], row["sample_id"])
             good += verdict["outcome"] == Outcome.PASSED if tested else verdict["compiled"]
-            stage.advance(1, f"{good} {'passed' if tested else 'compile'}{engines.told}")
+            stage.advance(1, f"{good} passed" if tested else f"{good} compile")
             engines.look()
+            stage.note = engines.told
     compact(folder)
 
 
@@ -180,7 +181,7 @@ class _EngineWatch:
                 "under way was sent again"
             )
             total = _noted_restarts(self._folder) + restarts
-            self.told = f", {total} engines restarted"
+            self.told = f"engines restarted: {total}"
             self._report.failed(f"{self._title}: {restarts} engines died")
             write_atomic(self._folder / _RESTARTS, str(total))
 

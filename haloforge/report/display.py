@@ -176,8 +176,8 @@ def _bar(progress: Stage, width: int, signs: Signs) -> Text:
         length = min(_BAR, width - len(told))
         if length >= _LEAST_BAR:
             full = int(length * share)
-            bar = Text(signs.bar * full, "green")
-            return bar.append(signs.rest * (length - full), "dim").append(told, "")
+            bar = Text().append(signs.bar * full, "green")
+            return bar.append(signs.rest * (length - full), "dim").append(told)
     return Text(count)
 
 

@@ -131,9 +131,8 @@ class Node:
 
     def seconds(self, now: float) -> float:
         """What it took, or took so far."""
-        return (
-            0.0 if self.began is None else (now if self.ended is None else self.ended) - self.began
-        )
+        until = now if self.ended is None else self.ended
+        return 0.0 if self.began is None else until - self.began
 
     def told(self) -> str:
         """What came of it in a word: its own, else what its parts came to, or the last of them
