@@ -87,7 +87,7 @@ class Report:
             with self._counted(node, stage):
                 yield stage
             return
-        with self._node(name, takes_progress=False) as node, self._counted(node, stage):
+        with self._node(name, stage) as node, self._counted(node, stage):
             yield stage
 
     @contextmanager
@@ -148,8 +148,9 @@ class Report:
         return self._live
 
     @contextmanager
-    def _node(self, name: str, takes_progress: bool = True) -> Iterator[Node]:
-        node = self._tree.enter(name, takes_progress)
+    def _node(self, name: str, stage: Stage | None = None) -> Iterator[Node]:
+        node = self._tree.enter(name, takes_progress=stage is None)
+        node.progress = stage
         if self._is_live:
             self._start()
         failed = True
