@@ -73,7 +73,7 @@ class Report:
                 try:
                     yield number
                 finally:  # also of the last one, where the loop is left
-                    if node.ended is None:
+                    if not any(child.failed for child in node.children):
                         self._told(node)
 
     @contextmanager
@@ -149,7 +149,8 @@ class Report:
 
     @contextmanager
     def _node(self, name: str, stage: Stage | None = None) -> Iterator[Node]:
-        node = self._tree.enter(name, takes_progress=stage is None)
+        tree = self._tree
+        node = tree.enter(name, takes_progress=stage is None)
         node.progress = stage
         if self._is_live:
             self._start()
@@ -161,8 +162,8 @@ class Report:
             failed = False  # a loop that was left
             raise
         finally:
-            self._tree.leave(node, failed)
-            if self._tree.current is self._tree.root and not self._held:
+            tree.leave(node, failed)
+            if tree is self._tree and tree.current is tree.root and not self._held:
                 self._close()
 
     def _told(self, node: Node) -> None:
@@ -182,6 +183,9 @@ class Report:
 
     def _close(self) -> None:
         """Nothing is shown any more, and what was is forgotten."""
+        for node in self._tree.root.children:
+            if node.under_way:  # in a loop that an error still holds
+                self._tree.leave(node)
         if self._display is not None:
             failed = any(node.failed for node in self._tree.root.children)
             self._display.stop(keep=failed)

@@ -1,6 +1,7 @@
 """What is on the live display, as a terminal would show it."""
 
 import io
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -230,8 +231,9 @@ def test_lines_scroll_above_and_the_display_is_gone_at_the_end(
 def test_what_a_failed_run_showed_last_stays(still: None) -> None:
     console, out = a_terminal()
     report = Report(console, live=True)
+    cycles = report.each("cycle", [1, 2], ["train"])  # which is held longer than the display
     with pytest.raises(ValueError), report.open():
-        for _ in report.each("cycle", [1, 2], ["train"]):
+        for _ in cycles:
             with report.under_way("train"), report.stage("train", 3, "steps") as stage:
                 stage.advance(1, "loss 0.4")
                 raise ValueError
@@ -268,7 +270,7 @@ def test_it_is_shown_anew_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(1000):
             if "7/10 samples" in out.getvalue():
                 break
-            stages.time.sleep(0.01)
+            time.sleep(0.01)
     assert "7/10 samples" in out.getvalue()
 
 
