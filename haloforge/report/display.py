@@ -15,7 +15,7 @@ from haloforge.report.hostile import visible
 from haloforge.report.stages import Node, Stage, Tree, clock, rate_text
 
 REFRESHES = 2.0
-"""A second: each takes about a millisecond, whatever happens in between."""
+"""A second: each takes some three milliseconds of CPU, whatever happens in between."""
 _BAR = 40
 _LEAST_BAR = 6
 _LEAST_NAME, _MOST_NAME = 16, 32

@@ -135,8 +135,8 @@ class Node:
         return 0.0 if self.began is None else until - self.began
 
     def told(self) -> str:
-        """What came of it in a word: its own, else what its parts came to, or the last of them
-        where those have parts themselves."""
+        """What came of it in a word: its own, else what its parts came to, the last first, or the
+        last alone where those have parts themselves."""
         if self.result:
             return self.result
         ended = [child for child in self.children if child.ended is not None]
@@ -144,7 +144,7 @@ class Node:
             return self.progress.fact if self.progress else ""
         if any(child.children for child in ended):
             return ended[-1].told()
-        return ", ".join(filter(None, (child.told() for child in ended)))
+        return ", ".join(filter(None, (child.told() for child in reversed(ended))))
 
 
 class Tree:

@@ -94,7 +94,7 @@ def test_cycles_with_their_phases(clock: Clock) -> None:
     clock.now += 10
     assert shown(tree, clock) == [
         "▸ raft                     1:50",
-        "  ✓ cycle 1                1:40  41 passed, 33 kept, loss 0.41",
+        "  ✓ cycle 1                1:40  loss 0.41, 33 kept, 41 passed",
         "  ▸ cycle 2                0:10",
         "    ▸ sample and verify    0:10",
         "    · select",

@@ -87,8 +87,8 @@ def test_plain_lines_of_phases_and_their_results(
     assert capsys.readouterr().err.splitlines() == [
         "c: 2/2 samples (1 passed), took 0.0 s",
         "raft: cycle 1: select: took 3.0 s, 1 kept",
-        "raft: cycle 1: took 3.0 s, 1 passed, 1 kept",
-        "raft: took 3.0 s, 1 passed, 1 kept",
+        "raft: cycle 1: took 3.0 s, 1 kept, 1 passed",
+        "raft: took 3.0 s, 1 kept, 1 passed",
     ]
 
 
