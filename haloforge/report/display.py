@@ -113,17 +113,16 @@ def _rows(
     parent: Node, depth: int, shown: tuple[int, int]
 ) -> Sequence[tuple[int, Node, _Others | None]]:
     """The stages to show with their depth; those that are done, and those to come, without their
-    parts, and the first and last of many as one."""
+    parts unless one failed, and the first and last of many as one."""
     children = list(parent.children)
     done = [child for child in children if child.ended is not None]
     to_come = [child for child in children if child.began is None]
     rows: list[tuple[int, Node, _Others | None]] = []
     if hidden := _hidden(len(done), shown[0]):
         rows.append((depth, parent, _Others(hidden, done=True)))
-    rows += [(depth, child, None) for child in done[hidden:]]
-    for child in children:
-        if child.under_way:
-            rows.append((depth, child, None))
+    for child in [*done[hidden:], *(child for child in children if child.under_way)]:
+        rows.append((depth, child, None))
+        if child.under_way or child.failed:
             rows += _rows(child, depth + 1, shown)
     hidden = _hidden(len(to_come), shown[1])
     rows += [(depth, child, None) for child in to_come[: len(to_come) - hidden]]
@@ -182,6 +181,8 @@ def _bar(progress: Stage, width: int, signs: Signs) -> Text:
 
 
 def _facts(progress: Stage, now: float) -> str:
+    if not progress.done:
+        return f"no {progress.unit} yet"
     rate, left = progress.rate(now), progress.left(now)
     parts = [f"{rate_text(rate)} {progress.unit}/s" if rate else ""]
     parts += ["" if left is None else f"{clock(left)} left"]

@@ -206,8 +206,9 @@ class Tree:
 
     def left(self, now: float) -> float | None:
         """Seconds until all that is planned has ended: by the rate of what is counted, and for the
-        rest by what others of its kind took in this sitting. None where one of them is unknown."""
-        if not self.root.planned:
+        rest by what others of its kind took in this sitting. None where one of them is unknown, and
+        where a stage failed."""
+        if not self.root.planned or any(child.failed for child in self.root.children):
             return None
         took: dict[tuple[str, str], list[float]] = {}
         for node in _below(self.root):

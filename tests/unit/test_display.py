@@ -172,6 +172,16 @@ def test_a_terminal_without_these_characters(clock: Clock) -> None:
     assert text.isascii() and "==" in text and "--" in text
 
 
+def test_a_stage_that_has_just_begun(clock: Clock) -> None:
+    tree = Tree()
+    node = tree.enter("train")
+    clock.now += 16
+    assert shown(tree, clock) == ["▸ train    0:16"]  # engines start, say
+    node.progress = Stage("train sft", 60, "steps")
+    under_way, facts = shown(tree, clock)
+    assert under_way.endswith("─ 0/60 steps   0%") and facts == "  no steps yet"
+
+
 def test_units_that_nobody_knows_the_number_of(clock: Clock) -> None:
     tree = Tree()
     node = tree.enter("reading")
@@ -238,7 +248,8 @@ def test_what_a_failed_run_showed_last_stays(still: None) -> None:
                 stage.advance(1, "loss 0.4")
                 raise ValueError
     last = out.getvalue()[out.getvalue().rindex("✗") :]
-    assert "cycle 1" in last and "loss 0.4" in last and not last.endswith("\x1b[2K")
+    assert "train" in last and "loss 0.4" in last and not last.endswith("\x1b[2K")
+    assert "cycle 2" in last and "so far" in last and "left" not in last
 
 
 def test_thousands_of_units_are_rendered_no_more_often(
