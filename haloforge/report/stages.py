@@ -189,7 +189,8 @@ class Tree:
 
     def _end(self, node: Node, failed: bool) -> None:
         node.ended = time.monotonic()
-        node.failed = failed or any(child.failed for child in node.children[-1:])
+        last = [child for child in node.children if child.ended is not None][-1:]
+        node.failed = failed or any(child.failed for child in last)
         if node.parent is None:
             raise ValueError("the tree's root is no stage")
         self.current = parent = node.parent

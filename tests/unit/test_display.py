@@ -241,13 +241,16 @@ def test_lines_scroll_above_and_the_display_is_gone_at_the_end(
 def test_what_a_failed_run_showed_last_stays(still: None) -> None:
     console, out = a_terminal()
     report = Report(console, live=True)
-    cycles = report.each("cycle", [1, 2], ["train"])  # which is held longer than the display
+    cycles = report.each(
+        "cycle", [1, 2], ["train", "evaluate"]
+    )  # which is held longer than the display
     with pytest.raises(ValueError), report.open():
         for _ in cycles:
             with report.under_way("train"), report.stage("train", 3, "steps") as stage:
                 stage.advance(1, "loss 0.4")
                 raise ValueError
-    last = out.getvalue()[out.getvalue().rindex("✗") :]
+    last = out.getvalue()[out.getvalue().rindex("▸") :]
+    assert last.count("✗") == 2  # the cycle and its training
     assert "train" in last and "loss 0.4" in last and not last.endswith("\x1b[2K")
     assert "cycle 2" in last and "so far" in last and "left" not in last
 
