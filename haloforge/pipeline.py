@@ -1,8 +1,9 @@
 """The whole path as one job: measure the base, SFT, RAFT, measure both. One engine start."""
 
 import json
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 from haloforge.benchmark.measure import benchmark
 from haloforge.benchmark.results import Result
@@ -20,7 +21,7 @@ from haloforge.store.run import set_aside, write_atomic
 SUMMARY = "summary.json"
 PAGE = "report.html"
 _SECONDS = "seconds.json"
-_T = TypeVar("_T")
+_STAGES = "benchmark base", "sft", "benchmark sft", "raft", "benchmark raft"
 
 
 def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
@@ -34,27 +35,24 @@ def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
     output = run_folder(settings.output)
     if fresh and output.exists():
         set_aside(output)
-    clock = Clock(output / _SECONDS)
-
     with Session(settings) as session:
-
-        def timed(stage: str, work: Callable[[], _T]) -> _T:
-            session.observer.stage(stage)
-            done = clock.time(stage, work)
-            session.observer.ended(stage)
-            return done
-
         session.observer.enter(output, "pipeline", settings.model_dump(mode="json"))
+        clock = Clock(output / _SECONDS, partial(_stage, session))
+        session.report.plan(_STAGES)
         base = session.policy(None)
         session.check_memory(base, "engines", "trainers")
         measured = output / "benchmark"
         results = {
-            "base": timed("benchmark base", lambda: benchmark(session, base, measured / "base"))
+            "base": clock.time(
+                "benchmark base", lambda: benchmark(session, base, measured / "base")
+            )
         }
-        tuned = timed("sft", lambda: sft(session, base, output / "sft"))
-        results["sft"] = timed("benchmark sft", lambda: benchmark(session, tuned, measured / "sft"))
-        final = timed("raft", lambda: raft(session, tuned, output / "raft"))
-        results["raft"] = timed(
+        tuned = clock.time("sft", lambda: sft(session, base, output / "sft"))
+        results["sft"] = clock.time(
+            "benchmark sft", lambda: benchmark(session, tuned, measured / "sft")
+        )
+        final = clock.time("raft", lambda: raft(session, tuned, output / "raft"))
+        results["raft"] = clock.time(
             "benchmark raft", lambda: benchmark(session, final, measured / "raft")
         )
         summary = {
@@ -66,3 +64,11 @@ def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
     write_atomic(output / SUMMARY, json.dumps(summary, indent=2) + "\n")
     write_page(output / PAGE, output, results, clock.seconds)
     return results
+
+
+@contextmanager
+def _stage(session: Session, name: str) -> Iterator[None]:
+    with session.report.under_way(name):
+        session.observer.stage(name)
+        yield
+    session.observer.ended(name)

@@ -99,6 +99,7 @@ def sample_and_judge(
         done.add(problem_id, index)
     if done.count == len(requests):
         session.report.say(f"{title}: all {len(requests)} samples are there already")
+        session.report.reused()
         compact(folder)  # which a kill may have kept from its end
         return
     prompts = _prompts(session, policy, problems, sampling)
@@ -112,7 +113,7 @@ def sample_and_judge(
         session.report.stage(title, len(requests), "samples") as stage,
     ):
         if done.count:
-            stage.advance(done.count, "going on")
+            stage.already(done.count)
 
         def drawn_and_judged() -> JudgedRows:
             drawn = rollout_stage(done.left(PASS_ROWS), pool, asked, sampling)
@@ -124,9 +125,12 @@ def sample_and_judge(
                 continue
             shards.add(row, verdict)
             session.observer.judged(row, verdict)
+            if verdict["outcome"] == Outcome.INFRA_ERROR:
+                session.report.failed(verdict["diagnostics"], row["sample_id"])
             good += verdict["outcome"] == Outcome.PASSED if tested else verdict["compiled"]
             stage.advance(1, f"{good} passed" if tested else f"{good} compile")
             engines.look()
+            stage.note = engines.told
     compact(folder)
 
 
@@ -151,6 +155,7 @@ class _EngineWatch:
         self._report, self._observer, self._pool = session.report, session.observer, pool
         self._folder, self._title = folder, title
         self._next = 0.0
+        self.told = ""
 
     def __enter__(self) -> Self:
         self._look()
@@ -180,6 +185,8 @@ class _EngineWatch:
             )
             self._observer.restarted(ENGINE, restarts)
             total = _noted_restarts(self._folder) + restarts
+            self.told = f"engines restarted: {total}"
+            self._report.failed(f"{self._title}: {restarts} engines died")
             write_atomic(self._folder / _RESTARTS, str(total))
 
 

@@ -38,6 +38,7 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
     target = output / FINAL
     if is_trained(target):
         session.report.say(f"sft: {target} is there already")
+        session.report.reused()
         return resolve_policy(str(target))
     session.check_memory(policy, "trainers")
     with session.observer.phase("train"):

@@ -73,11 +73,18 @@ def benchmark(
             "environment": _environment(found, output),
         }
     )
+    session.report.result(_headline(result))
     write_atomic(output / RESULTS, result.model_dump_json(indent=2) + "\n")
     session.observer.measured(result.measures)
     if on_card and policy.folder is not None:
         add_results(policy.folder, _title(result), {m: str(e) for m, e in result.measures.items()})
     return result
+
+
+def _headline(result: Result) -> str:
+    """The first measure that is there of pass@1 and the compile rate."""
+    found = (name for name in ("pass@1", "compile_rate") if name in result.measures)
+    return next((f"{name} {result.measures[name]}" for name in found), "nothing measured")
 
 
 def benchmark_all(

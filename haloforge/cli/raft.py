@@ -55,10 +55,14 @@ def train(fresh: bool, **options: Any) -> None:
 
     check_raft(settings)
     from haloforge.raft.cycle import raft
+    from haloforge.raft.statistics import STATISTICS
+    from haloforge.report.runs import raft_table
     from haloforge.session import Session
     from haloforge.store.remote import run_folder, shown
 
     with Session(settings) as session:
         start = session.policy(settings.raft.checkpoint)
-        policy = raft(session, start, run_folder(settings.raft.output), fresh)
+        output = run_folder(settings.raft.output)
+        policy = raft(session, start, output, fresh)
+    click.echo(raft_table(output / STATISTICS))
     click.echo(shown(policy.name))

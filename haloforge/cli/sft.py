@@ -45,13 +45,16 @@ def train(fresh: bool, show_batch: bool, dry_run: bool, **options: Any) -> None:
     from haloforge.preflight import check_sft
 
     check_sft(settings)
+    from haloforge.report.runs import training_table
     from haloforge.session import Session
-    from haloforge.sft import preview, sft
+    from haloforge.sft import FINAL, preview, sft
     from haloforge.store.remote import run_folder, shown
 
     with Session(settings) as session:
         if show_batch or dry_run:
             click.echo(preview(session, session.policy(None), show_batch, dry_run))
             return
-        policy = sft(session, session.policy(None), run_folder(settings.sft.output), fresh)
+        output = run_folder(settings.sft.output)
+        policy = sft(session, session.policy(None), output, fresh)
+    click.echo(training_table(output / FINAL))
     click.echo(shown(policy.name))
