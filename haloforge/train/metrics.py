@@ -9,7 +9,9 @@ from typing import Any, TextIO
 from ray.util.metrics import Gauge
 from tensorboardX import SummaryWriter
 
-METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
+from haloforge.store.layout import METRICS
+
+TENSORBOARD = "tensorboard"
 # What TensorBoard and Ray are told of a step.
 WATCHED = ("loss", "eval_loss", "lr", "grad_norm", "tokens_per_s", "seconds", "memory_mb")
 
