@@ -10,7 +10,7 @@ from haloforge.benchmark.results import Result
 from haloforge.config import Settings
 from haloforge.preflight import check_pipeline
 from haloforge.raft.cycle import raft
-from haloforge.report.page import write_page
+from haloforge.report.page import write_report
 from haloforge.report.summary import summarize
 from haloforge.session import Session
 from haloforge.sft import sft
@@ -19,7 +19,6 @@ from haloforge.store.remote import run_folder
 from haloforge.store.run import set_aside, write_atomic
 
 SUMMARY = "summary.json"
-PAGE = "report.html"
 _SECONDS = "seconds.json"
 _STAGES = "benchmark base", "sft", "benchmark sft", "raft", "benchmark raft"
 
@@ -62,7 +61,7 @@ def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
             "engine_start_seconds": round(session.seconds_starting, 1),
         }
     write_atomic(output / SUMMARY, json.dumps(summary, indent=2) + "\n")
-    write_page(output / PAGE, output, results, clock.seconds)
+    write_report(output)
     return results
 
 

@@ -35,6 +35,7 @@ from haloforge.rollout.settings import Sampling
 from haloforge.rollout.stage import rollout_stage
 from haloforge.schema import Outcome, Problem
 from haloforge.session import Session
+from haloforge.store.layout import ENGINE_RESTARTS, EVAL
 from haloforge.store.run import write_atomic
 from haloforge.store.shards import (
     ShardWriter,
@@ -49,7 +50,6 @@ from haloforge.verify.stage import verify_stage
 from haloforge.verify.stored import StoredSamples
 from haloforge.watch import NodeWatch
 
-_RESTARTS = "engine_restarts.json"
 _LOOK_S = 30.0
 PASS_ROWS = 100_000
 """Requests of one execution of a data set at most: Ray Data keeps some kilobytes about each block
@@ -137,12 +137,12 @@ def sample_and_judge(
 def engine_restarts(folder: Path) -> int:
     """How many engines died and were started anew for the samples in `folder` and in its folder
     `eval`: while those were made, or since the stage before. A count that cannot be read is 0."""
-    return sum(map(_noted_restarts, (folder, folder / "eval")))
+    return sum(map(_noted_restarts, (folder, folder / EVAL)))
 
 
 def _noted_restarts(folder: Path) -> int:
     try:
-        return int((folder / _RESTARTS).read_text())
+        return int((folder / ENGINE_RESTARTS).read_text())
     except (OSError, ValueError):
         return 0
 
@@ -187,7 +187,7 @@ class _EngineWatch:
             total = _noted_restarts(self._folder) + restarts
             self.told = f"engines restarted: {total}"
             self._report.failed(f"{self._title}: {restarts} engines died")
-            write_atomic(self._folder / _RESTARTS, str(total))
+            write_atomic(self._folder / ENGINE_RESTARTS, str(total))
 
 
 def judge_again(

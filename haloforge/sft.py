@@ -9,11 +9,10 @@ from haloforge.errors import InputError
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.schema import Message, digest, digest_of
 from haloforge.session import Session
+from haloforge.store.layout import FINAL
 from haloforge.store.run import identity_of, open_run
 from haloforge.train.settings import NOT_LEARNED, TrainSettings
 from haloforge.update import check_trainable, is_trained, update_policy
-
-FINAL = "final_model"
 
 
 def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> Policy:

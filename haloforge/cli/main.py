@@ -13,6 +13,7 @@ from haloforge.cli.model import model_group
 from haloforge.cli.pipeline import pipeline_command
 from haloforge.cli.plan import plan_command
 from haloforge.cli.raft import raft_group
+from haloforge.cli.report import report_command
 from haloforge.cli.serve import serve_command
 from haloforge.cli.sft import sft_group
 from haloforge.cli.study import study_command
@@ -40,6 +41,7 @@ for command in (
     model_group,
     pipeline_command,
     plan_command,
+    report_command,
     serve_command,
     study_command,
     submit_command,

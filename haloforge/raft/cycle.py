@@ -25,10 +25,10 @@ from haloforge.raft.difficulty import (
     record_rates,
     set_torn_aside,
 )
-from haloforge.raft.health import Health, warnings
-from haloforge.raft.held_out import EVAL, HeldOut
+from haloforge.raft.health import FEW_STEPS, Health, warnings
+from haloforge.raft.held_out import HeldOut
 from haloforge.raft.select import Selection, select
-from haloforge.raft.statistics import SECONDS, write_statistics
+from haloforge.raft.statistics import write_statistics
 from haloforge.raft.training_set import TrainingSet
 from haloforge.rollout.pool import call
 from haloforge.rollout.settings import Sampling, sampling_of
@@ -36,6 +36,7 @@ from haloforge.sampling import sample_and_judge
 from haloforge.schema import Problem, digest
 from haloforge.session import Session
 from haloforge.store.clock import Clock
+from haloforge.store.layout import EVAL, SECONDS
 from haloforge.store.remote import saved
 from haloforge.store.run import Identity, identity_of, open_run, set_aside
 from haloforge.store.shards import sample_shards
@@ -43,8 +44,6 @@ from haloforge.train.plan import StepPlan
 from haloforge.train.settings import NOT_LEARNED, TrainSettings
 from haloforge.update import check_trainable, is_trained, update_policy
 
-FEW_STEPS = 10
-"""Optimizer steps of a cycle below which it is said that they are few."""
 # In a run's identity even at their defaults, as they were before it left those out.
 _TOLD_ALWAYS = {"samples_per_prompt", "reward_threshold", "keep_top_percent"}
 # What the identity says by contents rather than names, or what decides nothing that is trained on.

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from haloforge.benchmark.compare import Comparison
 from haloforge.benchmark.passk import Estimate
-from haloforge.report.tables import signed
+from haloforge.report.summary import signed
 
 
 def comparison_markdown(comparison: Comparison) -> str:

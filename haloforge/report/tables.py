@@ -7,7 +7,7 @@ from haloforge.benchmark.compare import Comparison
 from haloforge.benchmark.passk import Estimate
 from haloforge.benchmark.results import Result
 from haloforge.prove import Proof
-from haloforge.report.summary import Estimates, paired_differences, paired_name
+from haloforge.report.summary import Estimates, paired_differences, paired_name, signed
 from haloforge.rescore import Scores
 from haloforge.schema import Outcome
 
@@ -163,9 +163,3 @@ def proofs_table(proofs: Sequence[Proof]) -> str:
         for proof in proofs
     ]
     return "\n".join(columns([["problem", "language", "outcome", "diagnostics"], *rows]))
-
-
-def signed(estimate: Estimate) -> str:
-    """A difference in percentage points."""
-    mean, low, high = (100 * x for x in (estimate.mean, estimate.low, estimate.high))
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"

@@ -16,9 +16,9 @@ from haloforge.model.adapter import AdapterInfo, finish_training
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.raft import cycle as loop
 from haloforge.raft import held_out
-from haloforge.raft.statistics import STATISTICS
 from haloforge.report.progress import Report
 from haloforge.schema import Problem
+from haloforge.store.layout import STATISTICS
 from haloforge.store.shards import committed_ids
 from tests.observing import unobserved
 from tests.raft_runs import Row, problem, write_cycle
