@@ -16,6 +16,7 @@ from haloforge.model.card import add_results
 from haloforge.model.policy import Policy
 from haloforge.sampling import sample_and_judge
 from haloforge.session import Session
+from haloforge.store.problems_table import write_problems
 from haloforge.store.run import Identity, identity_of, open_run, write_atomic
 from haloforge.store.shards import Judged, read_judged, working_seconds
 
@@ -59,6 +60,7 @@ def benchmark(
         )
     run = open_run(output, identity, fresh, {"weights": policy.digest})
     save_settings(settings, output)
+    write_problems(output, problems)
     session.observer.enter(output, "benchmark", settings.model_dump(mode="json"))
     with session.observer.phase("measure"):
         sample_and_judge(

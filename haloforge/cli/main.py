@@ -19,6 +19,7 @@ from haloforge.cli.sft import sft_group
 from haloforge.cli.study import study_command
 from haloforge.cli.submit import submit_command
 from haloforge.cli.verify import verify_command
+from haloforge.cli.view import samples_command, view_command
 from haloforge.errors import HaloforgeError, InfraError, ResourceError
 
 EPILOG = (
@@ -42,10 +43,12 @@ for command in (
     pipeline_command,
     plan_command,
     report_command,
+    samples_command,
     serve_command,
     study_command,
     submit_command,
     verify_command,
+    view_command,
 ):
     cli.add_command(command)
 

@@ -37,6 +37,7 @@ from haloforge.schema import Problem, digest
 from haloforge.session import Session
 from haloforge.store.clock import Clock
 from haloforge.store.layout import EVAL, SECONDS
+from haloforge.store.problems_table import write_problems
 from haloforge.store.remote import saved
 from haloforge.store.run import Identity, identity_of, open_run, set_aside
 from haloforge.store.shards import sample_shards
@@ -310,6 +311,7 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
     if history:
         record_history(output, history)
     save_settings(settings, output)
+    write_problems(output, problems)
     session.observer.enter(output, "raft", settings.model_dump(mode="json"))
     return _Run(session, problems, sampling, system, training, run_id, output)
 
