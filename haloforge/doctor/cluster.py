@@ -18,8 +18,8 @@ from haloforge.doctor.joining import COMPARE_NOT
 JOB_PORT, GCS_PORT = 8265, 6379
 _CONNECT_S = 5.0
 _JOIN_S = 90.0
-_SOCKET_PATH = 107  # characters of a Unix socket's address, of which Ray's take
-_RAY_PATH = 72
+_SOCKET_PATH = 107  # characters that the kernel allows a Unix socket
+_RAY_PATH = 64  # "/session_DATE_TIME_PID/sockets/plasma_store", with a long PID
 _GIVE = "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE"
 
 
@@ -156,7 +156,7 @@ def check_cluster(
 
 def _told(shown: str, found: Mapping[str, object], compare: bool) -> Finding:
     name = "ray cluster"
-    nodes = f"{shown}: {found.get('nodes', 'no')} nodes"
+    nodes = f"{shown}: {found.get('nodes')} node(s)"
     if "refused" in found:
         return fault(name, f"{shown}: answers, but refuses the token", _GIVE)
     if "unreached" in found:
