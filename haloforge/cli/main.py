@@ -9,6 +9,7 @@ import click
 from haloforge import __version__
 from haloforge.cli.benchmark import benchmark_group
 from haloforge.cli.data import data_group
+from haloforge.cli.doctor import doctor_command
 from haloforge.cli.model import model_group
 from haloforge.cli.pipeline import pipeline_command
 from haloforge.cli.plan import plan_command
@@ -40,6 +41,7 @@ for command in (
     raft_group,
     benchmark_group,
     model_group,
+    doctor_command,
     pipeline_command,
     plan_command,
     report_command,
