@@ -13,6 +13,7 @@ from haloforge.report.page import clockwork, facts, learning, measures, outcomes
 from haloforge.report.page.gather import gather, kind_of
 from haloforge.report.page.run import Run
 from haloforge.report.page.warnings import Caution, find_warnings, reasons_of
+from haloforge.report.page.words import plural
 from haloforge.store.run import write_atomic
 
 PAGE = "report.html"
@@ -81,6 +82,7 @@ def render(run: Run, warnings: list[Caution]) -> str:
         "times": facts.times(run),
         "failures": facts.failures(run),
         "lost": reasons_of(run.counted.values()).total(),
+        "plural": plural,
         "refresh": REFRESH_SECONDS if run.status.state == "running" else None,
     }
     return environment.get_template("page.html.j2").render(told)

@@ -12,11 +12,11 @@ from haloforge.report.page.svg import (
     BLUE,
     GREEN,
     HALF,
+    HATCH,
     INK,
     LINE,
     MUTED,
     ORANGE,
-    PAPER,
     PURPLE,
     VERMILION,
     WIDE,
@@ -28,7 +28,7 @@ from haloforge.report.page.svg import (
 )
 from haloforge.report.page.words import NONE, duration, figure, listed, percent, span
 
-_LOOKS = {"engines": (BLUE, ""), "verifiers": (ORANGE, "////"), "trainers": (GREEN, "....")}
+_LOOKS = {"engines": (BLUE, ""), "verifiers": (ORANGE, "////"), "trainers": (GREEN, "\\\\\\\\")}
 _PHASES = {
     "sample_and_verify": "sample, judge",
     "engine_start": "start",
@@ -60,8 +60,9 @@ def activity(run: Run) -> Plot | None:
             each.axvspan(
                 gap.place / unit,
                 (gap.place + gap.width) / unit,
-                facecolor=PAPER,
+                facecolor="none",
                 edgecolor=MUTED,
+                hatchcolor=MUTED,
                 hatch="//////",
                 lw=0,
             )
@@ -71,7 +72,11 @@ def activity(run: Run) -> Plot | None:
     told = [f"{kind} {percent(whole.used(kind), 0)}" for kind in KINDS if whole.used(kind)]
     finding = f"Over {duration(whole.seconds)} recorded, at work while they were there: "
     finding += f"{listed(told)}." if told else "none."
-    return drawn(chart, "timeline", "Who worked, and who waited", finding, _waits(run), wide=True)
+    idle = {kind: 1 - used for kind in KINDS if (used := whole.used(kind)) is not None}
+    if len(idle) > 1:
+        most = max(idle, key=lambda kind: idle[kind])
+        finding += f" The {most} waited most: {percent(idle[most], 0)} of the time."
+    return drawn(chart, "timeline", "Use over time", finding, _waits(run), wide=True)
 
 
 def _sum(found: Iterable[Tally]) -> Tally:
@@ -96,7 +101,7 @@ def _steps(axes: Axes, line: Timeline, values: Any, unit: float, **look: Any) ->
     y = np.repeat(values, 2)
     hatch = {"hatch": look["hatch"]} if look.get("hatch") else {}
     axes.fill_between(x, y, 0, where=~np.isnan(y), facecolor=look["color"], lw=0.4,
-                      edgecolor=INK, alpha=None, **hatch)  # fmt: skip
+                      edgecolor=HATCH, alpha=None, **hatch)  # fmt: skip
 
 
 def _draw_parts(axes: Axes, line: Timeline, unit: float) -> None:
@@ -114,7 +119,7 @@ def _draw_parts(axes: Axes, line: Timeline, unit: float) -> None:
             titles[-1] = (part.title, titles[-1][1], end)
         else:
             titles.append((part.title, begin, end))
-        axes.barh(0.45, end - begin, 0.8, begin, facecolor=PAPER, edgecolor=MUTED, lw=0.5)
+        axes.barh(0.45, end - begin, 0.8, begin, facecolor="none", edgecolor=MUTED, lw=0.5)
         _label(axes, _PHASES.get(part.phase, part.phase.replace("_", " ")), begin, end, 0.45, width)
     for title, begin, end in titles:
         axes.barh(1.45, end - begin, 0.9, begin, facecolor=LINE, edgecolor=MUTED, lw=0.5)
@@ -139,14 +144,14 @@ def _waits(run: Run) -> Table:
                 title,
                 phase.replace("_", " ") or NONE,
                 duration(each.seconds),
-                *("none there" if used is None else percent(1 - used, 0) for used in idle),
+                *(NONE if used is None else percent(1 - used, 0) for used in idle),
                 f"{each.longest_queue:,}" if idle[1] is not None else NONE,
                 f"{each.cached:,}" if each.cached else NONE,
             ]
         )
     head = ["stage", "what went on", "recorded", "engines idle", "verifiers idle", "trainers idle"]
     head += ["longest queue to be judged", "verdicts from the cache"]
-    return Table("Who waited how much of the time", head, rows)
+    return Table(f"Who waited how much of the time ({NONE}: none there)", head, rows, words=2)
 
 
 def throughput(run: Run) -> Plot | None:
@@ -169,8 +174,8 @@ def throughput(run: Run) -> Plot | None:
         (upper, 1, BLUE, "", "tokens/s"),
         (lower, 2, ORANGE, "////", "programs/s"),
     ):
-        values = [float(rate[column] or 0.0) for rate in rates]  # type: ignore[arg-type]
-        axes.bar(places, values, 0.6, color=colour, hatch=hatch, edgecolor=INK, linewidth=0.5)
+        values = [float(rate[column] or 0.0) for rate in rates]
+        axes.bar(places, values, 0.6, color=colour, hatch=hatch, edgecolor=HATCH, linewidth=0.5)
         styled(axes, y=label)
     names = [name.replace("benchmark", "bench.") for name, *_ in rates]
     step = max(1, -(-len(names) // 9))
@@ -218,4 +223,6 @@ def over_time(run: Run) -> Plot | None:
     finding = f"At most {figure(best, 1)} tokens/s and {figure(float(np.nanmax(line.samples)))} "
     finding += "judged programs/s."
     head = ["stage", "what went on", "tokens/s", "programs/s", "tokens", "programs"]
-    return drawn(chart, "over-time", "Throughput over time", finding, Table("Rates", head, rows))
+    return drawn(
+        chart, "over-time", "Throughput over time", finding, Table("Rates", head, rows, words=2)
+    )

@@ -92,9 +92,12 @@ def _sampling(run: Run) -> str | None:
         return None
     own = mapping(run.settings.get("raft")).get("temperature") if run.cycles else None
     temperature = chosen.get("temperature") if own is None else own
-    parts = [f"temperature {temperature}", f"at most {chosen.get('max_tokens')} tokens"]
-    parts.append(f"seed {run.settings.get('seed')}")
-    return ", ".join(parts)
+    told = {
+        "temperature": temperature,
+        "tokens at most": chosen.get("max_tokens"),
+        "seed": run.settings.get("seed"),
+    }
+    return ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
 
 
 def _counted(run: Run, name: str) -> str | None:
@@ -124,8 +127,13 @@ def settings_tables(run: Run) -> tuple[Table, Table] | None:
     rows = [[name, value] for name, value in found.items()]
     changed = [[n, v, usual.get(n, NONE)] for n, v in rows if usual.get(n) != v]
     return (
-        Table("Settings that are not at their defaults", ["setting", "value", "default"], changed),
-        Table("All settings", ["setting", "value"], rows),
+        Table(
+            "Settings that are not at their defaults",
+            ["setting", "value", "default"],
+            changed,
+            words=3,
+        ),
+        Table("All settings", ["setting", "value"], rows, words=2),
     )
 
 
@@ -206,5 +214,7 @@ def failures(run: Run) -> Table | None:
     rows = []
     for line, number in reasons.most_common(12):
         where = [name for name, counts in counted.items() if counts.lost[line]]
-        rows.append([line, f"{number:,}", ", ".join(where[:6])])
-    return Table("Failures of ours by their diagnostics", ["diagnostics", "samples", "in"], rows)
+        rows.append([line, ", ".join(where[:6]), f"{number:,}"])
+    return Table(
+        "Failures of ours by their diagnostics", ["diagnostics", "in", "samples"], rows, words=2
+    )

@@ -158,7 +158,7 @@ def _trainings(
 def _training(files: Files, name: str, folder: Path) -> Training:
     done = folder.is_dir()
     work = folder if done else folder.with_name(f"{folder.name}{TRAINING}")
-    steps = []
+    steps: list[Step] = []
     for row in files.lines(work / METRICS):
         loss = number(row.get("loss"))
         if loss is None:

@@ -9,6 +9,7 @@ from haloforge.report.page.run import Cycle, Run, Training
 from haloforge.report.page.svg import (
     BLUE,
     HALF,
+    HATCH,
     INK,
     LOOKS,
     MUTED,
@@ -135,8 +136,8 @@ def lengths(run: Run) -> Plot | None:
         widths=0.5,
         patch_artist=True,
         showfliers=False,
-        boxprops={"facecolor": SKY, "edgecolor": INK, "linewidth": 0.6},
-        medianprops={"color": INK, "linewidth": 1.8},
+        boxprops={"facecolor": SKY, "edgecolor": HATCH, "linewidth": 0.6},
+        medianprops={"color": HATCH, "linewidth": 1.8},
         whiskerprops=line,
         capprops=line,
     )

@@ -9,6 +9,7 @@ from haloforge.benchmark.results import Result
 from haloforge.report.page.run import Run
 from haloforge.report.page.svg import (
     HALF,
+    HATCH,
     INK,
     LOOKS,
     WIDE,
@@ -41,7 +42,7 @@ def measured(run: Run) -> Plot | None:
             width * 0.92,
             color=look.colour,
             hatch=look.hatch,
-            edgecolor=INK,
+            edgecolor=HATCH,
             linewidth=0.5,
             label=name or "model",
         )

@@ -12,9 +12,10 @@ from haloforge.report.page.svg import (
     BLUE,
     GREEN,
     HALF,
+    HATCH,
     INK,
     ORANGE,
-    PAPER,
+    OURS,
     PURPLE,
     SKY,
     VERMILION,
@@ -36,12 +37,12 @@ _COMPILED = (Outcome.COMPILED, Outcome.COMPILED_WITH_WARNINGS)
 _GROUPS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("passed", (Outcome.PASSED,), GREEN, ""),
     ("wrong answer", (Outcome.WRONG_ANSWER,), SKY, "///"),
-    ("over a limit", _LIMITS, YELLOW, "..."),
+    ("over a limit", _LIMITS, YELLOW, "+++"),
     ("crashed", (Outcome.RUNTIME_ERROR,), ORANGE, "xxx"),
     ("compiled, not run", _COMPILED, BLUE, "\\\\\\"),
     ("compile error", (Outcome.COMPILE_ERROR,), VERMILION, "|||"),
     ("no code", (Outcome.NO_CODE,), PURPLE, "---"),
-    ("failure of ours", (Outcome.INFRA_ERROR,), PAPER, "xxxxxx"),
+    ("failure of ours", (Outcome.INFRA_ERROR,), OURS, "xxxxxx"),
 )
 # From the worst to the best: colour and hatch of a reward, by share of the way up.
 _REWARDS = ((VERMILION, "|||"), (PURPLE, "---"), (BLUE, "\\\\\\"), (SKY, "///"), (GREEN, ""))
@@ -124,7 +125,7 @@ def _stack(
         bottom=base,
         color=colour,
         hatch=hatch,
-        edgecolor=INK,
+        edgecolor=HATCH,
         linewidth=0.5,
         label=name,
     )
@@ -156,7 +157,8 @@ def rewards(run: Run) -> Plot | None:
     means = [figure(c.mean_reward, 3) for c in counted.values()]
     names = list(counted)
     lead = f"{names[0]} to {names[-1]}" if len(names) > 1 else names[0]
-    finding = f"Mean reward, {lead}: {span(means[0], means[-1])} (it stands over each bar)."
+    finding = f"Mean reward, {lead}: {span(means[0], means[-1])}."
+    finding += " It stands over each bar." if len(counted) <= 10 else ""
     rows = [
         [name, mean, *(percent(c.rewards[level] / c.rewards.total()) for level in levels)]
         for (name, c), mean in zip(counted.items(), means, strict=True)
@@ -210,13 +212,13 @@ def selection(run: Run) -> Plot | None:
 _DROPPED = (
     (VERMILION, "|||"),
     (SKY, "///"),
-    (YELLOW, "..."),
+    (YELLOW, "+++"),
     (PURPLE, "---"),
     (BLUE, "\\\\\\"),
     (ORANGE, "xxx"),
-    (PAPER, "xxxxxx"),
-    (PAPER, "..."),
-    (PAPER, "///"),
+    (OURS, "xxxxxx"),
+    (OURS, "\\\\\\"),
+    (OURS, "///"),
 )
 
 

@@ -171,7 +171,7 @@ def _shown(
         sample_id=visible(row["sample_id"]),
         problem_id=visible(row["problem_id"]),
         reward=None if row["outcome"] == Outcome.INFRA_ERROR else row["reward"],
-        tests=f"{row['tests_passed']} of {total} tests passed" if total else "no tests",
+        tests=f"{row['tests_passed']} of {total} passed" if total else "none",
         tokens=row["num_tokens"],
         finish=visible(row["finish_reason"]),
         toolchain=visible(row["toolchain"]),

@@ -21,7 +21,8 @@ from matplotlib.ticker import MaxNLocator
 # By their hexadecimal name, which matplotlib writes, the variables of the page.
 ORANGE, SKY, GREEN, YELLOW = "#e69f00", "#56b4e9", "#009e73", "#f0e442"
 BLUE, VERMILION, PURPLE = "#0072b2", "#d55e00", "#cc79a7"
-INK, LINE, PAPER, MUTED = "#010203", "#020304", "#030405", "#040506"
+INK, LINE, OURS, MUTED = "#010203", "#020304", "#030405", "#040506"
+HATCH = "#050607"
 _VARIABLES = {
     ORANGE: "orange",
     SKY: "sky",
@@ -31,12 +32,13 @@ _VARIABLES = {
     VERMILION: "vermilion",
     PURPLE: "purple",
     LINE: "line",
-    PAPER: "paper",
+    OURS: "ours",
+    HATCH: "hatch",
     MUTED: "muted",
 }
 WIDE, HALF = 9.6, 5.0
 """Inches: a plot over the whole width, and one of two beside each other."""
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "haloforge",  # fixed: the same run gives the same page, byte for byte
     "font.size": 9,
@@ -50,7 +52,7 @@ _STYLE = {
     "axes.edgecolor": MUTED,
     "xtick.color": INK,
     "ytick.color": INK,
-    "hatch.color": INK,
+    "hatch.color": HATCH,
 }
 
 
@@ -66,7 +68,7 @@ class Look(NamedTuple):
 LOOKS = (
     Look(BLUE, "", "o", "-"),
     Look(ORANGE, "///", "s", "--"),
-    Look(GREEN, "...", "^", "-."),
+    Look(GREEN, "+++", "^", "-."),
     Look(PURPLE, "xxx", "D", ":"),
     Look(VERMILION, "\\\\\\", "v", (0, (5, 1, 1, 1, 1, 1))),  # type: ignore[arg-type]
     Look(SKY, "---", "P", (0, (1, 1))),  # type: ignore[arg-type]
@@ -76,11 +78,12 @@ LOOKS = (
 
 @dataclass(frozen=True)
 class Table:
-    """Figures as text; the first column names the row."""
+    """Figures as text; the first column names the row, and the first `words` are no figures."""
 
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    words: int = 1
 
 
 @dataclass(frozen=True)
@@ -153,13 +156,15 @@ def _page_svg(svg: str, key: str, title: str, finding: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
     # It would hold for the whole page; the page's own style has it for plots.
     svg = re.sub(r"<style[^>]*>.*?</style>\s*", "", svg, flags=re.S)
-    used = set(re.findall(r"url\(#([^)]+)\)", svg)) | set(re.findall(r'href="#([^"]+)"', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{key}-{m[1]}"' if m[1] in used else "", svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{key}-\1)", svg)
-    svg = re.sub(r'href="#([^"]+)"', rf'href="#{key}-\1"', svg)
+    # Ids by number: those of matplotlib are not the same each time. Those that nothing asks for go.
+    used = dict.fromkeys(re.findall(r"(?:url\(|href=\")#([^)\"]+)", svg))
+    names = {name: f"{key}-{number}" for number, name in enumerate(used)}
+    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", svg)
+    svg = re.sub(r"(url\(|href=\")#([^)\"]+)", lambda m: f"{m[1]}#{names[m[2]]}", svg)
     svg = re.sub("#[0-9a-f]{6}", lambda m: _colour(m[0]), svg)
     # Whatever fonts are there where it is read; "DejaVu Sans", by which it was laid out, is wide.
-    svg = re.sub(r"(font: [^;\"']*?px) [^;\"]*", r"\1 var(--sans)", svg)
+    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
+    svg = re.sub(r"\s*\n\s*", " ", svg)
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
     assert size is not None
     head = (
