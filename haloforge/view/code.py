@@ -1,5 +1,6 @@
 """The program in an answer, and its highlighting. No code is run: it is a stranger's text."""
 
+import re
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -20,6 +21,11 @@ _MOST_COLOURED = 20_000
 _LONGEST_LINE = 2_000
 _MOST_LINES = 4_000
 _COLOUR_S = 0.25
+_EXCERPT_LINES = 2
+_PLACE = re.compile(r":(\d{1,6}):|\bline (\d{1,6})\b")
+_USUAL = re.compile(
+    r"\s*(?:#\s*include|using\b|import\b|from \w|package\b|use \w|int main\(|def main\(|\}|#|//)"
+)
 _STYLES: dict[_TokenType, str] = {
     Comment.Preproc: "p",
     Comment.PreprocFile: "s",
@@ -67,6 +73,16 @@ def shown(text: str, language: str | None = None, most: int = MOST_SHOWN) -> Sho
     if coloured and not coloured[-1]:
         coloured.pop()  # what follows the last line end
     return Shown(coloured, left_out, language)
+
+
+def excerpt(code: str, said: str) -> list[str]:
+    """The line that the diagnostics name, else the first that are more than a program's usual head
+    and foot."""
+    lines = code.split("\n")
+    place = int(found[1] or found[2]) - 1 if (found := _PLACE.search(said)) else -1
+    if 0 <= place < len(lines) and lines[place].strip():
+        return [f"{place + 1}: {lines[place].strip()}"]
+    return [line for line in lines if line.strip() and not _USUAL.match(line)][:_EXCERPT_LINES]
 
 
 def _coloured(text: str, language: str) -> list[Markup] | None:

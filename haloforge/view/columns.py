@@ -75,9 +75,10 @@ class Shard:
 
 
 def stamp_of(source: Source, commit: Commit) -> tuple[int, ...]:
-    """What changes when its verdicts are replaced, which is done in place."""
-    told = (source.folder / "verdicts" / commit.shard).stat()
-    return told.st_mtime_ns, told.st_size, told.st_ino
+    """What changes when its verdicts are replaced, which is done in place. Raises OSError where one
+    of its files is gone."""
+    files = [(source.folder / kind / commit.shard).stat() for kind in ("samples", "verdicts")]
+    return tuple(each for told in files for each in (told.st_mtime_ns, told.st_size, told.st_ino))
 
 
 def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, Any]:

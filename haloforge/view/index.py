@@ -167,8 +167,9 @@ class Index:
         tables = []
         for (source, commit), found in _each(read, wanted):
             key = (source.key, commit.shard)
-            if isinstance(found, FileNotFoundError):  # compacted in between: at the next look
-                changed = self._shards.pop(key, None) is not None or changed
+            if isinstance(found, FileNotFoundError) and not commit.manifest.exists():
+                self._shards.pop(key, None)  # compacted in between: at the next look
+                changed = True
             elif isinstance(found, Exception):
                 path = source.folder / "samples" / commit.shard
                 faults.append(f"{path}: a committed shard cannot be read ({found}); left out")

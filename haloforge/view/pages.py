@@ -11,6 +11,7 @@ from markupsafe import Markup
 from haloforge.errors import HaloforgeError
 from haloforge.report.hostile import clipped, decoded, first_line, visible
 from haloforge.schema import Outcome
+from haloforge.verify.extract import extract, last_block
 from haloforge.view.asked import Problems
 from haloforge.view.asking import (
     Named,
@@ -24,7 +25,7 @@ from haloforge.view.asking import (
     sample_url,
     with_outcome,
 )
-from haloforge.view.code import code_of, shown
+from haloforge.view.code import code_of, excerpt, shown
 from haloforge.view.columns import NOT_KEPT
 from haloforge.view.filters import Filter, Finder, cycles_of, kinds_of
 from haloforge.view.index import Index, Table
@@ -34,7 +35,7 @@ from haloforge.view.side import Column, columns_of
 
 PAGE_ROWS = 50
 _NONE = "\N{EN DASH}"
-_NAME, _SAID, _BESIDE = 120, 200, 4_000
+_NAME, _SAID, _BESIDE, _LOOKED_AT = 120, 200, 4_000, 20_000
 _ORDERS = {
     "commits": "as they came",
     "-reward": "highest reward",
@@ -231,7 +232,7 @@ def _listed(table: Table, rows: list[int], wanted: Filter) -> list[dict[str, Any
     said = [first_line(text, _SAID) for text in diagnostics_of(table, rows)]
     silent = [place for place, text in enumerate(said) if not text]
     answers = answers_of(table, [rows[place] for place in silent])
-    begins = dict(zip(silent, (first_line(text, _SAID) for text in answers), strict=True))
+    begins = dict(zip(silent, map(_begin, answers), strict=True))
     columns = table.columns
     return [
         {
@@ -250,6 +251,14 @@ def _listed(table: Table, rows: list[int], wanted: Filter) -> list[dict[str, Any
         }
         for place, row in enumerate(rows)
     ]
+
+
+def _begin(answer: str) -> str:
+    """The first of an answer's code that tells something, or of an answer without."""
+    text = clipped(answer, _LOOKED_AT)[0]
+    code = extract(text, None) or last_block(text)
+    lines = excerpt(code.code, "") if code else []
+    return first_line(" ⏎ ".join(line.strip() for line in lines) or text, _SAID)
 
 
 def _shares(outcomes: dict[str, int], wanted: Filter) -> list[dict[str, Any]]:

@@ -45,6 +45,7 @@ class Source:
 class Commit(NamedTuple):
     """What a manifest makes count: its shards' name and their rows."""
 
+    manifest: Path
     shard: str
     rows: int
 
@@ -77,16 +78,22 @@ def commits(source: Source, known: dict[str, dict[str, Any]]) -> tuple[list[Comm
         if name not in known:
             try:
                 manifest = json.loads(path.read_text())
-                known[name] = {**manifest, "shard": str(manifest["shard"])}
+                known[name] = {"shard": str(manifest["shard"]), "rows": int(manifest["rows"])}
+                known[name]["replaces"] = [*manifest.get("replaces", [])]
             except FileNotFoundError:  # another took its place since
                 continue
             except (OSError, ValueError, TypeError, KeyError) as error:
                 faults.append(f"{path}: a manifest cannot be read ({error}); left out")
                 continue
         told[name.removesuffix(".json")] = known[name]
-    replaced = {each for manifest in told.values() for each in manifest.get("replaces", [])}
-    standing = (manifest for name, manifest in told.items() if name not in replaced)
-    return [Commit(each["shard"], int(each["rows"])) for each in standing], faults
+    replaced = {each for manifest in told.values() for each in manifest["replaces"]}
+    folder = source.folder / "commits"
+    standing = {name: manifest for name, manifest in told.items() if name not in replaced}
+    found = [
+        Commit(folder / f"{name}.json", each["shard"], each["rows"])
+        for name, each in standing.items()
+    ]
+    return found, faults
 
 
 def natural(text: str) -> list[tuple[int, str]]:
@@ -127,5 +134,8 @@ def _kind(run: list[str], what: str) -> str:
 
 
 def _order(source: Source) -> tuple[Any, ...]:
-    whole = source.cycle is None
-    return (not whole, natural(source.kind) if whole else [], source.cycle or 0, source.kind)
+    """By cycles, each with its evaluation after it; benchmarks come last."""
+    run, _, what = source.kind.rpartition("/")
+    if source.cycle is None:
+        return (1, natural(source.kind), 0, False)
+    return (0, natural(run), source.cycle, what != SAMPLES)

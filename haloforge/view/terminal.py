@@ -1,7 +1,6 @@
 """`halo-forge samples`: the same in a terminal, which no control sequence of a model reaches."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,15 @@ from haloforge.report.rows import rows_console
 from haloforge.schema import Outcome
 from haloforge.verify.extract import Extracted
 from haloforge.view.asked import Asked, Problems
-from haloforge.view.code import code_of
+from haloforge.view.code import code_of, excerpt
 from haloforge.view.filters import Filter, find
 from haloforge.view.index import Index, Table
 from haloforge.view.rows import Whole, latest, whole_rows
 
 _CHUNK = 256
-_EXCERPT_LINES, _NAME, _SAID = 2, 44, 240
+_NAME, _SAID = 44, 240
 _OUTCOME, _SIZES = 22, (7, 8, 8, 8)
 _MOST = 20_000
-_PLACE = re.compile(r":(\d{1,6}):|\bline (\d{1,6})\b")
-_USUAL = re.compile(
-    r"\s*(?:#\s*include|using\b|import\b|from \w|package\b|use \w|int main\(|def main\(|\}|#|//)"
-)
 _STYLES = {
     Outcome.PASSED: "green",
     Outcome.WRONG_ANSWER: "yellow",
@@ -130,7 +125,7 @@ def _print_lines(console: Console, found: Iterable[Whole], problems: Problems) -
         console.print(figures, no_wrap=True, overflow="ellipsis")
         _, code = _asked(whole, problems)
         said = first_line(verdict["diagnostics"], _SAID)
-        for line in _excerpt(visible(code.code) if code else "", said):
+        for line in excerpt(visible(code.code) if code else "", said):
             console.print(Text(f"    {line}", "dim"), no_wrap=True, overflow="ellipsis")
         if said:
             console.print(Text(f"    {said}"), no_wrap=True, overflow="ellipsis")
@@ -147,16 +142,6 @@ def _line(name: Text, width: int, outcome: str, *figures: str, style: str = "") 
     outcome, source = f"{outcome:<{_OUTCOME}}", figures[-1]
     right = "".join(f"{figure:>{size}}" for figure, size in zip(figures, _SIZES, strict=False))
     return Text.assemble(name, "  ", (outcome, style), right, "  ", (source, "dim"))
-
-
-def _excerpt(code: str, said: str) -> list[str]:
-    """The line that the diagnostics name, else the first that are more than a program's usual head
-    and foot."""
-    lines = code.split("\n")
-    place = int(found[1] or found[2]) - 1 if (found := _PLACE.search(said)) else -1
-    if 0 <= place < len(lines) and lines[place].strip():
-        return [f"{place + 1}: {lines[place].strip()}"]
-    return [line for line in lines if line.strip() and not _USUAL.match(line)][:_EXCERPT_LINES]
 
 
 def _print_whole(console: Console, whole: Whole, problems: Problems) -> None:
