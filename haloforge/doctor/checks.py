@@ -24,7 +24,7 @@ def examine(settings: Settings, environment: Mapping[str, str] = os.environ) -> 
         asked = {name: pool.submit(looked, name, check) for name, check in checks.items()}
         held = looked("sandbox", own)
         found = {name: future.result() for name, future in asked.items()}
-    return [found[name] if name in found else held for name in order]
+    return [found.get(name, held) for name in order]
 
 
 def checks_of(settings: Settings, environment: Mapping[str, str]) -> dict[str, Check]:

@@ -15,8 +15,8 @@ from haloforge.store.machine import cpu_name
 
 GB = 2**30
 ROOT = Path("/")
-# With the bundled model a pipeline on a few problems held 5 GB while it sampled (Ray's own processes
-# and an engine), and 7.2 GB with a trainer beside them: its processes' PSS, of which the pages of
+# With the bundled model a pipeline on a few problems held 5 GB while it sampled, by Ray's processes
+# and an engine, and 7.2 GB with a trainer beside them: PSS of its processes, of which pages of
 # files can be given back.
 LEAST_GB, ENOUGH_GB = 6, 8
 # A run of the bundled model writes about 1 GB (`halo-forge plan`), and as much is copied meanwhile.
