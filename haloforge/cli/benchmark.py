@@ -125,7 +125,7 @@ def evaluate(
 
     show(
         as_json,
-        lambda: {"suites": {suite: measured_tree(*found) for suite, *found in measured}},
+        lambda: {"suites": {name: measured_tree(results, at) for name, results, at in measured}},
         lambda: "\n".join(told(*each) for each in measured),
     )
 

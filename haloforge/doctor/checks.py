@@ -17,14 +17,14 @@ from haloforge.verify.toolchains import toolchain_names
 def examine(settings: Settings, environment: Mapping[str, str] = os.environ) -> list[Finding]:
     """What every check finds for runs with these `settings`; a few seconds, at once."""
     checks = checks_of(settings, environment)
+    order = list(checks)
     # It has the warnings module for itself, and ends its children with the thread that began them.
     own = checks.pop("sandbox")
     with ThreadPoolExecutor(len(checks)) as pool:
         asked = {name: pool.submit(looked, name, check) for name, check in checks.items()}
         held = looked("sandbox", own)
         found = {name: future.result() for name, future in asked.items()}
-    names = list(checks_of(settings, environment))
-    return [held if name == "sandbox" else found[name] for name in names]
+    return [found.get(name, held) for name in order]
 
 
 def checks_of(settings: Settings, environment: Mapping[str, str]) -> dict[str, Check]:
@@ -43,8 +43,8 @@ def checks_of(settings: Settings, environment: Mapping[str, str]) -> dict[str, C
         "gpu": gpu.check_gpu,
         "memory": machine.check_memory,
         "shared memory": partial(machine.check_shared_memory, settings.ray.object_store_mb),
-        "disk here": partial(machine.check_disk, "disk here", Path.cwd()),
-        "disk cache": partial(machine.check_disk, "disk cache", cache_folder()),
+        "disk here": lambda: machine.check_disk("disk here", Path.cwd()),
+        "disk cache": lambda: machine.check_disk("disk cache", cache_folder()),
         "disk ray": partial(machine.check_disk, "disk ray", scratch, for_ray=True),
         "sandbox": partial(judging.check_sandbox, settings.verify),
     }

@@ -24,13 +24,13 @@ def check_gpu(program: str = "nvidia-smi", driver: Path = Path("/proc/driver/nvi
             told = f"a driver is loaded, but there is no {program}: GPUs are not looked at"
             return warning("gpu", told, "sudo apt-get install -y nvidia-utils-VERSION")
         return ok("gpu", f"{_NONE} (no {program}; other makers' GPUs are not looked for)")
-    told, why = _run([program, *_ASK])
-    if told is None:
+    listed, why = _run([program, *_ASK])
+    if listed is None:
         return warning("gpu", f"{program} fails: {why}; {_NONE}", f"{program}")
     try:
-        gpus = [_named(line) for line in told.splitlines() if line.strip()]
+        gpus = [_named(line) for line in listed.splitlines() if line.strip()]
     except ValueError:
-        return warning("gpu", f"{program} says what is not understood: {told.splitlines()[0]}")
+        return warning("gpu", f"{program} says what is not understood: {listed.splitlines()[0]}")
     if not gpus:
         return ok("gpu", f"{_NONE} ({program} lists none)")
     found = "; ".join(f"{gpus.count(gpu)} x {gpu}" for gpu in dict.fromkeys(gpus))
@@ -47,8 +47,8 @@ def _usable(found: str) -> Finding:
     if hidden is not None and hidden.strip() in ("", "-1"):
         told = f"{found}; hidden by CUDA_VISIBLE_DEVICES={hidden}"
         return warning("gpu", told, "unset CUDA_VISIBLE_DEVICES")
-    told, why = _run([sys.executable, "-c", _TORCH])
-    words = (told or "").split()
+    said, why = _run([sys.executable, "-c", _TORCH])
+    words = (said or "").split()
     if len(words) != 3:
         return warning("gpu", f"{found}; torch cannot be asked: {why}")
     version, available, count = words

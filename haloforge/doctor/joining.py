@@ -24,9 +24,10 @@ def main(address: str, computing: str) -> None:
     try:
         if not address.startswith("ray://") and ":" in address:
             # Says at once that a token is wrong, which `ray.init` tries again for half a minute.
-            from ray._raylet import GcsClient
+            import ray._raylet as core
 
-            nodes = GcsClient(address=address).get_all_node_info(timeout=10).values()
+            client: Any = core
+            nodes = client.GcsClient(address=address).get_all_node_info(timeout=10).values()
             found["nodes"] = sum(node.state == 0 for node in nodes)  # ALIVE
         if computing != COMPARE_NOT or "nodes" not in found:
             found |= _joined(address, computing)

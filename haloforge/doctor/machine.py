@@ -15,9 +15,10 @@ from haloforge.store.machine import cpu_name
 
 GB = 2**30
 ROOT = Path("/")
-# Ray's own processes, an engine and a trainer of the bundled model, a compiler: a small pipeline
-# held MEASURED at its most. With less a run is killed at its start, or hardly goes on.
-LEAST_GB, ENOUGH_GB = 4, 8
+# With the bundled model a pipeline on a few problems held 5 GB while it sampled, by Ray's processes
+# and an engine, and 7.2 GB with a trainer beside them: PSS of its processes, of which pages of
+# files can be given back.
+LEAST_GB, ENOUGH_GB = 6, 8
 # A run of the bundled model writes about 1 GB (`halo-forge plan`), and as much is copied meanwhile.
 LEAST_DISK_GB, ENOUGH_DISK_GB = 1, 5
 RAY_FULL = 0.95

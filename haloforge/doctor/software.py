@@ -23,18 +23,18 @@ TRACKERS = ("tensorboardX", "tensorboard", "wandb", "mlflow")
 def check_python(version: str | None = None) -> Finding:
     """Of this interpreter, or of another `version`."""
     found = version or platform.python_version()
-    wanted = _asked("Requires-Python") or ">=3.11"
+    wanted = _wanted_python()
     told = f"{found} ({sys.executable})"
     if SpecifierSet(wanted).contains(found, prereleases=True):
         return ok("python", told)
     return fault("python", f"{told}, but {wanted} is needed", "uv venv --python 3.11 .venv")
 
 
-def _asked(field: str) -> str | None:
+def _wanted_python() -> str:
     try:
-        return metadata.metadata("haloforge").get(field)
+        return metadata.metadata("haloforge")["Requires-Python"]
     except metadata.PackageNotFoundError:
-        return None
+        return ">=3.11"
 
 
 def check_haloforge() -> Finding:
@@ -56,7 +56,7 @@ def check_packages(requirements: Sequence[str] | None = None) -> Finding:
         except metadata.PackageNotFoundError:
             return warning("packages", "not compared: haloforge is not installed")
     extra = _extra()
-    missing, spared, other, found = [], [], [], 0
+    missing, spared, other, found = list[Requirement](), list[Requirement](), list[str](), 0
     for need in _of(requirements, extra):
         version = _version(need.name)
         if version is None:

@@ -16,8 +16,9 @@ from haloforge.doctor import gpu, judging, machine, models, software
 from haloforge.doctor.checks import checks_of
 from haloforge.doctor.finding import Finding, Status, fault, looked, ok, warning
 from haloforge.errors import ResourceError
+from haloforge.model.bases import bundled_folder
 from haloforge.report.findings import print_findings
-from haloforge.verify import toolchains
+from haloforge.verify import sandbox, toolchains
 from haloforge.verify.sandbox import Sandbox
 from haloforge.verify.settings import VerifySettings
 
@@ -197,6 +198,8 @@ def test_a_missing_compiler_with_what_installs_it(
     toolchains.version.cache_clear()
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     program(tmp_path, "rustc", "echo rustc 1.2.3")
+    program(tmp_path / "elsewhere", "rustc", "echo rustc 9.9.9")  # is not what judges
+    monkeypatch.setenv("PATH", f"{tmp_path}/elsewhere:{tmp_path}")
     assert judging.check_toolchain("rust", needed=True) == ok("toolchain rust", "1.2.3 (rust)")
     toolchains.version.cache_clear()
     (tmp_path / "apt-get").unlink()
@@ -217,7 +220,7 @@ def test_no_sandbox_and_one_that_is_none(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.status is Status.FAULT and "your user's rights" in found.found
 
     def refuse(_: VerifySettings) -> Sandbox:
-        raise ResourceError(f"no sandbox works here (bubblewrap: no): {judging.INSTALL}, and more")
+        raise ResourceError(f"no sandbox works here (bubblewrap: no): {sandbox.INSTALL}, and more")
 
     monkeypatch.setattr(Sandbox, "probe", refuse)
     found = judging.check_sandbox(VerifySettings())
@@ -254,7 +257,7 @@ def test_models_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "not there yet" in models.check_cache().found
     assert models.check_bundled("no_such_package").status is Status.WARNING
     assert "its first use converts it" in models.check_bundled("click").found
-    models.bundled_folder().mkdir(parents=True)
+    bundled_folder().mkdir(parents=True)
     assert "ready in" in models.check_bundled("no_such_package").found
     write(tmp_path / "cache" / "bases" / "x", "x" * 2**20)
     assert models.check_cache().found.endswith("(bases)")

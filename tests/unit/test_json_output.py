@@ -38,7 +38,7 @@ from haloforge.sft import Preview
 from haloforge.study import pool
 from haloforge.train.estimate import Estimate
 from haloforge.train.settings import TrainSettings
-from tests.results import passing
+from tests.results import judged, passing
 from tests.unit.test_study import record
 
 # What they tell is for people, or goes on until it is stopped.
@@ -54,7 +54,7 @@ def document(*arguments: str, code: int = 0) -> Any:
 
 
 def commands(group: click.Group, name: str = "") -> dict[str, click.Command]:
-    found = {}
+    found: dict[str, click.Command] = {}
     for command in group.commands.values():
         full = f"{name} {command.name}".strip()
         below = commands(command, full) if isinstance(command, click.Group) else {full: command}
@@ -223,7 +223,7 @@ def test_trained_models(tmp_path: Path) -> None:
 def test_scores() -> None:
     found = Scores(
         Counter({"passed": 3, "wrong_answer": 1, "infra_error": 1}),
-        Counter({"passed": 3.0, "wrong_answer": 0.5}),  # type: ignore[dict-item]
+        Counter({"passed": 3.0, "wrong_answer": 0.5}),
         Counter({"gcc 12": 4, "": 0}),
         Counter({"bubblewrap": 5}),
         lost=1,
@@ -238,11 +238,9 @@ def test_scores() -> None:
 
 def test_proofs() -> None:
     problem = Problem(problem_id="p", prompt="x", language="cpp", judge="compile")
-    verdict = Verdict.model_construct(outcome=Outcome.WRONG_ANSWER, diagnostics="said 1")
-    failed = Proof(problem, "cpp", verdict, holds=False)
-    lost = replace(
-        failed, verdict=Verdict.model_construct(outcome=Outcome.INFRA_ERROR, diagnostics="")
-    )
+    row = judged(0, 0, "wrong_answer").verdict
+    failed = Proof(problem, "cpp", Verdict(**{**row, "diagnostics": "said 1"}), holds=False)
+    lost = replace(failed, verdict=Verdict(**{**row, "outcome": "infra_error"}))
     told = proofs_tree(3, [replace(failed, holds=True), failed, lost], None)
     assert told["problems"] == 3 and told["solutions"] == 3 and told["output"] is None
     assert [each["outcome"] for each in told["failed"]] == ["wrong_answer"]
