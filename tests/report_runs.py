@@ -22,7 +22,7 @@ int main() {
   std::cout << total << "\\n";  // the sum
 }
 """
-MIX = {
+MIX: dict[str, float] = {
     Outcome.NO_CODE: 3,
     Outcome.COMPILE_ERROR: 22,
     Outcome.COMPILED: 4,

@@ -1,6 +1,7 @@
 """The time line of a run: bins of its intervals, and who waited."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_rows_without_a_time_are_left_out(tmp_path: Path, row: dict[str, object]
 
 
 def test_odd_values_do_no_harm(tmp_path: Path) -> None:
-    odd = {
+    odd: dict[str, Any] = {
         "engines": {"a": None, "b": {"in_flight": -5, "capacity": "many"}},
         "verifiers": [],
         "trainers": {"workers": 2, "busy": 7},

@@ -1,7 +1,9 @@
 """What committed samples came to, from the columns of their shards: no text is read, but the
 diagnostics of failures of ours.
 
-Memory does not grow with the samples: batches are counted and let go.
+Memory does not grow with the samples: batches are counted and let go. What makes pyarrow import
+pandas (`to_numpy`, scalars, arrays of Python values) is kept out of the usual way: that takes
+longer than all that is read here.
 """
 
 from collections import Counter
@@ -11,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from haloforge.errors import InfraError
@@ -111,45 +112,66 @@ def _count_batch(
     found: Counts, place: int, row: int, verdict: pa.RecordBatch, sample: pa.RecordBatch
 ) -> None:
     found.samples += verdict.num_rows
-    outcome = verdict["outcome"].cast(pa.binary())
-    for value, number in _value_counts(outcome).items():
-        found.outcomes[value] += number
-        if value not in found.places:
-            found.places[value] = place, row + pc.index(outcome, value.encode()).as_py()
-    judged = pc.fill_null(pc.not_equal(outcome, Outcome.INFRA_ERROR.encode()), False)
-    rewards = verdict["reward"].filter(judged).drop_null().to_numpy(zero_copy_only=False)
+    names, codes = _coded(verdict["outcome"])
+    for code, (name, number) in enumerate(zip(names, _sizes(names, codes), strict=True)):
+        found.outcomes[name] += number
+        if name not in found.places:
+            found.places[name] = place, row + int(np.argmax(codes == code))
+    judged = np.ones(len(codes), bool)
+    if Outcome.INFRA_ERROR in names:
+        judged = codes != names.index(Outcome.INFRA_ERROR)
+    rewards = _numbers(verdict["reward"])[judged]
     # 32-bit: 0.7 comes back as 0.69999999.
-    values, numbers = np.unique(np.round(rewards.astype(np.float64), 3), return_counts=True)
+    values, numbers = np.unique(np.round(rewards[~np.isnan(rewards)], 3), return_counts=True)
     found.rewards.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
-    if not found.tested:
-        found.tested = (pc.max(verdict["tests_total"]).as_py() or 0) > 0
+    found.tested = found.tested or bool((_numbers(verdict["tests_total"]) > 0).any())
     for name, counter in (("sandbox_tier", found.tiers), ("toolchain", found.toolchains)):
-        counter.update({k: n for k, n in _value_counts(verdict[name]).items() if k})
+        texts, coded = _coded(verdict[name])
+        counter.update({t: n for t, n in zip(texts, _sizes(texts, coded), strict=True) if t and n})
     if sample.num_rows == verdict.num_rows:
-        found.cut_off += _value_counts(sample["finish_reason"]).get("length", 0)
-        lengths = sample["num_tokens"].filter(judged).drop_null().to_numpy(zero_copy_only=False)
+        ends, coded = _coded(sample["finish_reason"])
+        found.cut_off += dict(zip(ends, _sizes(ends, coded), strict=True)).get("length", 0)
+        lengths = _numbers(sample["num_tokens"])[judged]
+        lengths = lengths[~np.isnan(lengths)].astype(np.int64)
         histogram = np.bincount(np.clip(lengths, 0, _MOST_TOKENS))
         size = max(len(histogram), len(found.tokens))
         found.tokens = np.pad(found.tokens, (0, size - len(found.tokens)))
         found.tokens[: len(histogram)] += histogram
 
 
+def _coded(column: pa.Array) -> "tuple[list[str], np.ndarray[Any, Any]]":
+    """The distinct texts of a column, and of each row which it is."""
+    coded = column.cast(pa.binary()).dictionary_encode(null_encoding="encode")
+    return [decoded(text) for text in coded.dictionary.to_pylist()], np.from_dlpack(coded.indices)
+
+
+def _sizes(names: list[str], codes: "np.ndarray[Any, Any]") -> list[int]:
+    found: list[int] = np.bincount(codes, minlength=len(names)).tolist()
+    return found
+
+
+def _numbers(column: pa.Array) -> "np.ndarray[Any, Any]":
+    """As 64-bit numbers; what is missing is NaN."""
+    numbers = column.cast(pa.float64())
+    if numbers.null_count:
+        numbers = numbers.fill_null(np.nan)
+    return np.from_dlpack(numbers)
+
+
 def _read_lost(found: Counts, verdicts: Path) -> None:
     with pq.ParquetFile(verdicts) as judged:
         for batch in judged.iter_batches(4096, columns=["outcome", "diagnostics"]):
-            lost = pc.equal(batch["outcome"].cast(pa.binary()), Outcome.INFRA_ERROR.encode())
-            told = batch["diagnostics"].cast(pa.binary()).filter(pc.fill_null(lost, False))
-            found.lost_read += len(told)
-            for entry in told.value_counts().to_pylist():
-                line = first_line(decoded(entry["values"])) or "no reason was given"
+            names, codes = _coded(batch["outcome"])
+            if Outcome.INFRA_ERROR not in names:
+                continue
+            texts, coded = _coded(batch["diagnostics"])
+            coded = coded[codes == names.index(Outcome.INFRA_ERROR)]
+            found.lost_read += len(coded)
+            for text, number in zip(texts, _sizes(texts, coded), strict=True):
+                line = first_line(text) or "no reason was given"
                 if line not in found.lost and len(found.lost) >= _LOST_KINDS:
                     line = "other reasons"
-                found.lost[line] += entry["counts"]
-
-
-def _value_counts(column: pa.Array) -> dict[str, int]:
-    counts = column.cast(pa.binary()).value_counts().to_pylist()
-    return {decoded(entry["values"]): entry["counts"] for entry in counts}
+                found.lost.update({line: number} if number else {})
 
 
 def _known(file: pq.ParquetFile, names: list[str]) -> list[str]:

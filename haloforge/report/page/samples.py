@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from markupsafe import Markup
 from pygments import highlight
@@ -126,11 +125,15 @@ def _values(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
     for name in batch.schema.names:
         column = batch[name]
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            raw = column.cast(pa.binary() if pa.types.is_string(column.type) else pa.large_binary())
-            columns[name] = [decoded(value) for value in raw.to_pylist()]
+            columns[name] = _texts(column)
         else:
             columns[name] = column.to_pylist()
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _texts(column: pa.Array) -> list[str]:
+    binary = pa.binary() if pa.types.is_string(column.type) else pa.large_binary()
+    return [decoded(value) for value in column.cast(binary).to_pylist()]
 
 
 def _prompts(files: Files, names: set[str]) -> dict[str, dict[str, Any]]:
@@ -139,14 +142,13 @@ def _prompts(files: Files, names: set[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     if not path.is_file() or not names:
         return found
-    wanted = pa.array(sorted(names), pa.string())
     try:
         with pq.ParquetFile(path) as file:
             columns = [c for c in ("problem_id", "prompt", "language") if c in file.schema.names]
             for batch in file.iter_batches(4096, columns=columns):
-                hits = batch.filter(pc.is_in(batch["problem_id"], value_set=wanted))
-                for row in _values(hits):
-                    found.setdefault(row["problem_id"], row)
+                for place, name in enumerate(_texts(batch["problem_id"])):
+                    if name in names and name not in found:
+                        found[name] = _values(batch.slice(place, 1))[0]
                 if len(found) == len(names):
                     break
     except (OSError, pa.ArrowException, KeyError) as error:
