@@ -23,7 +23,8 @@ LEAST_TOKEN = 16
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _EVERYWHERE = ("0.0.0.0", "::")
 _COOKIE = "haloforge_view"
-_PATHS = ("/", "/sample", "/raw", "/id", "/style.css", "/icon.svg")
+_PATHS = ("/", "/sample", "/raw", "/id")
+_OPEN = ("/style.css", "/icon.svg")  # of the page that refuses too; they are the same for all
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -127,6 +128,8 @@ class _Guard:
 
     @web.middleware
     async def check(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        if request.path in _OPEN:
+            return await handler(request)
         if self._token is None:
             if _is_local(request.host):
                 return await handler(request)

@@ -157,7 +157,7 @@ def test_kept_is_what_the_cycle_trained_on(tmp_path: Path) -> None:
         assert found == own and found
     kept, not_kept = (len(find(table, Filter(kept=kept)).rows) for kept in (True, False))
     assert kept + not_kept == 2 * len(PROBLEMS) * SAMPLES, "evaluations are neither"
-    both = [row for row in find(table, Filter(cycle=1, kept=True)).rows.tolist()]
+    both = find(table, Filter(cycle=1, kept=True)).rows.tolist()
     assert any(set(table.trained_in(row)) == {1, 2} for row in both), "train_on is all"
 
 
