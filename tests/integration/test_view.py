@@ -311,7 +311,7 @@ def test_a_token_in_a_real_browser(browser: Browser, run: Path) -> None:
         answer = page.goto(site)
         assert answer is not None and answer.status == 401
         assert "token is needed" in page.locator("h1").inner_text()
-        watched.logged.clear()  # Chromium logs the 401
+        assert len(watched.logged) == 1 and "401" in watched.logged.pop()
         page.goto(address)
         assert page.url == site, "the token is not in the address any more"
         page.get_by_role("link", name="Next").click()

@@ -1,4 +1,4 @@
-"""What a model may write to attack its reader is text in a real Chromium, by what it does not do."""
+"""What a model may write to attack its reader is text in a real Chromium, and does nothing."""
 
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ ATTACKS = {
     "attribute": f'" autofocus onfocus="{RAN}" x="\'--><svg onload=\'{RAN}\'>',
     "template": "{{ ''.__class__.__mro__ }}{% raw %}${7*7}",
     "style": "</style><style>body{display:none}</style><link rel=stylesheet href=//127.0.0.1:1/x>",
-    "frame": "<iframe src='http://127.0.0.1:1/'></iframe><meta http-equiv=refresh content='0;url=/x'>",
+    "frame": "<iframe src='http://127.0.0.1:1/'></iframe><meta http-equiv=refresh content='0;/x'>",
     "form": "<form action='http://127.0.0.1:1/'><button autofocus>Sign in</button></form>",
     "bidi": 'if (level != "user\u202e \u2066// admin only\u2069 \u2066") { drop(); }',
     "controls": "\x1b[2J\x1b]0;owned\x07\x00\x08\x7f\u200b\u2028\ufeff end",
