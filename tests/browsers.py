@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 Scheme = Literal["light", "dark"]
@@ -57,13 +57,19 @@ def opened(browser: Browser, scheme: Scheme = "light", width: int = 1200) -> Ite
         color_scheme=scheme, viewport={"width": width, "height": 900}, accept_downloads=True
     )
     watched = Watched(page := context.new_page())
-    page.on(
-        "console",
-        lambda told: watched.logged.append(told.text) if told.type in ("error", "warning") else 0,
-    )
+
+    def told(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            watched.logged.append(message.text)
+
+    def asked_by_a_dialog(dialog: Dialog) -> None:
+        watched.logged.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("console", told)
+    page.on("dialog", asked_by_a_dialog)
     page.on("pageerror", lambda error: watched.logged.append(str(error)))
     page.on("request", lambda request: watched.asked.append(request.url))
     page.on("requestfailed", lambda request: watched.failed.append(request.url))
-    page.on("dialog", lambda dialog: (watched.logged.append(dialog.message), dialog.dismiss()))
     yield watched
     context.close()

@@ -32,6 +32,7 @@ from haloforge.view.index import Index, Table
 from haloforge.view.lineage import lineage
 from haloforge.view.rows import Whole, answers_of, diagnostics_of, latest, row_of_id, whole_rows
 from haloforge.view.side import Column, columns_of
+from haloforge.view.sources import find_sources
 
 PAGE_ROWS = 50
 _NONE = "\N{EN DASH}"
@@ -66,9 +67,13 @@ class Pages:
             finalize=_seen,
         )
 
-    def ready(self) -> Table:
+    def check(self) -> None:
+        """Raises InputError where the folder is none of a run."""
+        find_sources(self._run)
+
+    def ready(self) -> None:
         """Reads the columns of all samples, which the first page else waits for."""
-        return self._index.table()
+        self._index.table()
 
     def list_page(self, query: Query) -> str:
         """A page of what is asked for. Raises InputError for what nothing is called."""

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlencode
@@ -23,7 +24,8 @@ LEAST_TOKEN = 16
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _EVERYWHERE = ("0.0.0.0", "::")
 _COOKIE = "haloforge_view"
-_PATHS = ("/", "/sample", "/raw", "/id", "/style.css", "/icon.svg")
+_PATHS = ("/", "/sample", "/raw", "/id")
+_OPEN = ("/style.css", "/icon.svg")  # of the page that refuses too; they are the same for all
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -89,7 +91,7 @@ def serve(run: Path, host: str, port: int, require_token: bool) -> None:
     it cannot listen."""
     token = token_for(host, require_token)
     pages = Pages(run)
-    pages.ready()
+    pages.check()
     asyncio.run(_serve(pages, host, port, token))
 
 
@@ -108,9 +110,15 @@ async def _serve(pages: Pages, host: str, port: int, token: str | None) -> None:
             raise ResourceError(f"cannot listen at {host}:{port}: {reason}; give --port") from None
         click.echo(f"Samples: {_address(host, runner.addresses[0][1], token)}")
         click.echo("Ctrl-C ends it", err=True)
-        await ended.wait()
+        await asyncio.gather(_read(pages), ended.wait())
     finally:
         await runner.cleanup()
+
+
+async def _read(pages: Pages) -> None:
+    """Reads what the first page needs, before it is asked for."""
+    with suppress(HaloforgeError, OSError):  # each page tells it
+        await asyncio.to_thread(pages.ready)
 
 
 def _address(host: str, port: int, token: str | None) -> str:
@@ -127,6 +135,8 @@ class _Guard:
 
     @web.middleware
     async def check(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        if request.path in _OPEN:
+            return await handler(request)
         if self._token is None:
             if _is_local(request.host):
                 return await handler(request)

@@ -11,7 +11,6 @@ from rich.rule import Rule
 from rich.text import Text
 
 from haloforge.report.hostile import clipped, decoded, first_line, visible
-from haloforge.report.rows import rows_console
 from haloforge.schema import Outcome
 from haloforge.verify.extract import Extracted
 from haloforge.view.asked import Asked, Problems
@@ -23,7 +22,7 @@ from haloforge.view.rows import Whole, latest, whole_rows
 _CHUNK = 256
 _NAME, _SAID = 44, 240
 _OUTCOME, _SIZES = 22, (7, 8, 8, 8)
-_MOST = 20_000
+_MOST, _PLAIN = 20_000, 140
 _STYLES = {
     Outcome.PASSED: "green",
     Outcome.WRONG_ANSWER: "yellow",
@@ -50,13 +49,21 @@ def print_samples(run: Path, wanted: Filter, limit: int, full: bool, as_json: bo
         for whole in found:
             click.echo(json.dumps(_told(whole, problems)))
         return
-    console = rows_console()
+    console = _console()
     if full:
         for whole in found:
             _print_whole(console, whole, problems)
     else:
         _print_lines(console, found, problems)
     console.print(Text(f"{len(rows):,} of {total:,} samples", "dim"))
+
+
+def _console() -> Console:
+    """Colours and the terminal's width where it is one, else plain text as wide as its lines."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if console.is_terminal:
+        return console
+    return Console(highlight=False, markup=False, emoji=False, width=_PLAIN, color_system=None)
 
 
 def _whole(index: Index, table: Table, rows: list[int]) -> Iterator[Whole]:

@@ -55,7 +55,8 @@ def test_a_line_of_json_has_all_of_a_sample(tmp_path: Path) -> None:
     for row in written:
         told = rows[row.sample["sample_id"]]
         for name, value in {**row.sample, **row.verdict}.items():
-            assert told[name] == pytest.approx(value) if name == "reward" else value
+            if name != "cycle":  # in an evaluation's rows it is 0
+                assert told[name] == value, name
         assert told["prompt"] == f"Do {row.sample['problem_id']}."
         assert told["code"] in row.sample["completion"] and told["code_language"] == "cpp"
         assert told["kept"] == (told["rank"] is not None)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,11 +11,12 @@ import pytest
 
 from haloforge.errors import InputError
 from haloforge.store.shards import ShardWriter, compact, read_judged, set_torn_aside
-from haloforge.view import index as module
+from haloforge.view.columns import read_shard
 from haloforge.view.filters import Filter, Finder, find
 from haloforge.view.index import Index, Table
 from haloforge.view.rows import GoneError, diagnostics_of, latest, row_of_id, whole_rows
 from haloforge.view.side import columns_of
+from haloforge.view.sources import Commit, Source
 from tests.raft_runs import Row, stored, write_cycle
 from tests.results import judged
 from tests.viewing import PROBLEMS, SAMPLES, raft_run, rows_of
@@ -71,13 +73,12 @@ def test_a_run_that_goes_on_is_taken_up_by_what_is_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    whole = module.read_shard
 
-    def noted(source, commit):  # type: ignore[no-untyped-def]
+    def noted(source: Source, commit: Commit) -> Any:
         read.append(f"{source.key}/{commit.shard}")
-        return whole(source, commit)
+        return read_shard(source, commit)
 
-    monkeypatch.setattr(module, "read_shard", noted)
+    monkeypatch.setattr("haloforge.view.index.read_shard", noted)
     write_cycle(tmp_path, 1, [Row("p", number, 1.0) for number in range(3)], commit=1)
     index = Index(tmp_path)
     first = index.table(now=True)
@@ -157,7 +158,7 @@ def test_kept_is_what_the_cycle_trained_on(tmp_path: Path) -> None:
         assert found == own and found
     kept, not_kept = (len(find(table, Filter(kept=kept)).rows) for kept in (True, False))
     assert kept + not_kept == 2 * len(PROBLEMS) * SAMPLES, "evaluations are neither"
-    both = [row for row in find(table, Filter(cycle=1, kept=True)).rows.tolist()]
+    both = find(table, Filter(cycle=1, kept=True)).rows.tolist()
     assert any(set(table.trained_in(row)) == {1, 2} for row in both), "train_on is all"
 
 

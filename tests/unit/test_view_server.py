@@ -52,7 +52,7 @@ def test_no_page_of_the_web_can_have_a_browser_ask(run: Path) -> None:
 
 def test_nothing_is_told_without_the_token(run: Path) -> None:
     async def use(client: Any) -> None:
-        paths = ("/", "/sample", "/raw", "/id", "/style.css", "/nothing")
+        paths = ("/", "/sample", "/raw", "/id", "/nothing", "/style.css/", "/..%2fstyle.css")
         for path in paths:
             for headers in ({}, {"Authorization": "Bearer x"}, {"Cookie": "haloforge_view=x"}):
                 answer = await client.get(path, headers=headers)
