@@ -1,6 +1,5 @@
 """What a user sees while a run goes on: a live view on a terminal, plain lines elsewhere."""
 
-import logging
 import sys
 import time
 from collections import deque
@@ -17,7 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_LOGGER = logging.getLogger("haloforge")
+from haloforge.observe.log import LOGGER
+
 _PLAIN_SECONDS = 15.0
 _RATE_SECONDS = 120.0
 _NOTE_SECONDS = 0.5
@@ -86,12 +86,12 @@ class Report:
 
     def say(self, line: str) -> None:
         """One line for the user, and for the log."""
-        _LOGGER.info(line)
+        LOGGER.info("%s", line)
         self._console.print(line, soft_wrap=True, markup=False)
 
     def warn(self, line: str) -> None:
         """The same, of what the user should look at."""
-        _LOGGER.warning(line)
+        LOGGER.warning("%s", line)
         self._console.print(line, soft_wrap=True, markup=False)
 
     @contextmanager
