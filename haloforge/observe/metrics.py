@@ -3,6 +3,7 @@
 All are set by the driver, which sees every sample, so that each has one source and the same tags.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -23,6 +24,8 @@ class Kind:
     kind: Literal["counter", "gauge", "histogram"]
     says: str
     tags: tuple[str, ...] = ()
+    now: bool = False
+    """Whether it says what goes on, which is nothing once its phase is over."""
 
 
 METRICS = {
@@ -34,14 +37,19 @@ METRICS = {
         "counter", "Samples that failures of ours kept from a verdict (infra_error)"
     ),
     "haloforge_restarts_total": Kind("counter", "Actors that were started anew", ("part",)),
-    "haloforge_engine_requests": Kind("gauge", "Requests under way in an engine", ("engine",)),
+    "haloforge_engine_requests": Kind(
+        "gauge", "Requests under way in an engine", ("engine",), now=True
+    ),
     "haloforge_engine_capacity": Kind("gauge", "Requests it computes at once", ("engine",)),
     "haloforge_verifiers": Kind("gauge", "Verifiers that have judged in the stage"),
     "haloforge_verifying_seconds_total": Kind(
         "counter", "Seconds in which verifiers judged, of all together"
     ),
     "haloforge_queue_depth": Kind(
-        "gauge", "Requests beyond what engines compute at once; samples not judged yet", ("queue",)
+        "gauge",
+        "Requests beyond what engines compute at once; samples not judged yet",
+        ("queue",),
+        now=True,
     ),
     "haloforge_trainers": Kind("gauge", "Training workers"),
     "haloforge_training_seconds_total": Kind("counter", "Seconds of optimizer steps"),
@@ -73,16 +81,29 @@ class Metrics:
 
     tags: dict[str, str] = field(default_factory=lambda: dict.fromkeys(TAGS, ""))
     _made: dict[str, Metric] = field(default_factory=dict)
+    _going: dict[tuple[str, tuple[tuple[str, str], ...]], None] = field(default_factory=dict)
+    _turn: threading.RLock = field(default_factory=threading.RLock)
 
     def count(self, name: str, number: float, **tags: str) -> None:
         """`number` more of a counter."""
-        if number:
+        if number > 0:
             self._metric(name).inc(number, {**self.tags, **tags})
 
     def set(self, name: str, value: float | None, **tags: str) -> None:
         """The value of a gauge; None is not told."""
         if value is not None:
-            self._metric(name).set(value, {**self.tags, **tags})
+            of = {**self.tags, **tags}
+            self._metric(name).set(value, of)
+            if METRICS[name].now:
+                with self._turn:
+                    self._going[name, tuple(of.items())] = None
+
+    def rest(self) -> None:
+        """A phase is over: of what went on in it nothing does any more."""
+        with self._turn:
+            going, self._going = self._going, {}
+        for name, of in going:
+            self._metric(name).set(0, dict(of))
 
     def observe(self, name: str, value: float, times: int) -> None:
         """So often the same value, for a histogram."""
@@ -95,13 +116,16 @@ class Metrics:
         for key, value in values.items():
             self.set(name, value, **{tag: key})
 
-    def _metric(self, name: str) -> "Metric":
-        if name not in self._made:
-            kind = METRICS[name]
-            keys = (*TAGS, *kind.tags)
-            if kind.kind == "histogram":
-                self._made[name] = Histogram(name, kind.says, boundaries=_BETWEEN, tag_keys=keys)
-            else:
-                made = Counter if kind.kind == "counter" else Gauge
-                self._made[name] = made(name, kind.says, tag_keys=keys)
-        return self._made[name]
+    def _metric(self, name: str) -> Metric:
+        with self._turn:
+            if name not in self._made:
+                kind = METRICS[name]
+                keys = (*TAGS, *kind.tags)
+                if kind.kind == "histogram":
+                    made = Histogram(name, kind.says, boundaries=_BETWEEN, tag_keys=keys)
+                else:
+                    made = (Counter if kind.kind == "counter" else Gauge)(
+                        name, kind.says, tag_keys=keys
+                    )
+                self._made[name] = made
+            return self._made[name]
