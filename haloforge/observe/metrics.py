@@ -1,11 +1,14 @@
 """Ray's metrics of a run, which reach Prometheus through each node's agent as `ray_NAME`.
 
 All are set by the driver, which sees every sample, so that each has one source and the same tags.
+
+Ray forgets a gauge twenty seconds after it was set. So those that say what something came to, a
+score or a selection, are set again until the next one comes: a Prometheus that looks once a minute
+finds them too. Those that say what goes on now end with it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Literal
 
 from ray.util.metrics import Counter, Gauge, Histogram, Metric
@@ -18,11 +21,13 @@ TAGS = ("run", "cycle", "stage")
 
 @dataclass(frozen=True)
 class Kind:
-    """A metric: what Ray makes of it, what it says, and its tags beside `TAGS`."""
+    """A metric: what Ray makes of it, what it says, its tags beside `TAGS`, and whether its last
+    value holds until the next."""
 
     kind: Literal["counter", "gauge", "histogram"]
     says: str
     tags: tuple[str, ...] = ()
+    holds: bool = False
 
 
 METRICS = {
@@ -43,7 +48,9 @@ METRICS = {
     ),
     "haloforge_trainers": Kind("gauge", "Training workers"),
     "haloforge_trainers_busy": Kind("gauge", "Share of the time in which they were at a step"),
-    "haloforge_stage_seconds": Kind("gauge", "Seconds of a phase of the stage so far", ("phase",)),
+    "haloforge_stage_seconds": Kind(
+        "gauge", "Seconds of a phase of the stage so far", ("phase",), holds=True
+    ),
     "haloforge_train_step": Kind("gauge", "Optimizer steps done"),
     "haloforge_train_loss": Kind("gauge", "Nats per trained token, of the last step"),
     "haloforge_train_eval_loss": Kind("gauge", "Nats per token on held-out rows"),
@@ -53,16 +60,24 @@ METRICS = {
     "haloforge_train_seconds": Kind("gauge", "Seconds of the last step"),
     "haloforge_train_memory_mb": Kind("gauge", "MiB that rank 0 held at most"),
     "haloforge_held_out": Kind(
-        "gauge", "Measures on held-out problems, with their 95% interval", ("measure", "bound")
+        "gauge",
+        "Measures on held-out problems, with their 95% interval",
+        ("measure", "bound"),
+        holds=True,
     ),
-    "haloforge_selected": Kind("gauge", "Samples kept, and dropped by rule", ("rule",)),
-    "haloforge_health": Kind("gauge", "Signs of a collapse, of the cycle's samples", ("sign",)),
+    "haloforge_selected": Kind("gauge", "Samples kept, and dropped by rule", ("rule",), holds=True),
+    "haloforge_health": Kind(
+        "gauge", "Signs of a collapse, of the cycle's samples", ("sign",), holds=True
+    ),
 }
 """By name, without the `ray_` that Ray puts before it."""
 
-# Between the rewards that verdicts give, so that each is counted in a bucket of its own.
-_LEVELS = (NO_PROGRAM, WITH_WARNINGS, COMPILED_CLEAN, RAN, RIGHT)
-_BETWEEN = [(low + high) / 2 for low, high in pairwise(_LEVELS)]
+LEVELS = (NO_PROGRAM, WITH_WARNINGS, COMPILED_CLEAN, RAN, RIGHT)
+_NEAR = 0.0005
+# Ray keeps of a histogram how many values fell into each bucket, and makes their sum of the middles
+# of the buckets. So each reward that verdicts give ends a bucket of its own, so narrow that its
+# middle is that reward; between those nothing falls.
+_BUCKETS = [_NEAR, *(bound for level in LEVELS[1:] for bound in (level - _NEAR, level))]
 
 
 @dataclass
@@ -71,6 +86,7 @@ class Metrics:
 
     tags: dict[str, str] = field(default_factory=lambda: dict.fromkeys(TAGS, ""))
     _made: dict[str, Metric] = field(default_factory=dict)
+    _held: dict[tuple[str, ...], tuple[float, dict[str, str]]] = field(default_factory=dict)
 
     def count(self, name: str, number: float, **tags: str) -> None:
         """`number` more of a counter."""
@@ -79,8 +95,22 @@ class Metrics:
 
     def set(self, name: str, value: float | None, **tags: str) -> None:
         """The value of a gauge; None is not told."""
-        if value is not None:
-            self._metric(name).set(value, {**self.tags, **tags})
+        if value is None:
+            return
+        tags = {**self.tags, **tags}
+        self._metric(name).set(value, tags)
+        kind = METRICS[name]
+        if kind.holds:
+            self._held[name, *(tags[tag] for tag in kind.tags)] = value, tags
+
+    def hold(self) -> None:
+        """Sets what holds once more, each as it was last set, whatever cycle that was of."""
+        for (name, *_), (value, tags) in list(self._held.items()):  # others set meanwhile
+            self._metric(name).set(value, tags)
+
+    def forget(self) -> None:
+        """What comes now is of another run: nothing holds any more."""
+        self._held.clear()
 
     def observe(self, name: str, value: float, times: int) -> None:
         """So often the same value, for a histogram."""
@@ -89,7 +119,9 @@ class Metrics:
             metric.observe(value, self.tags)
 
     def set_all(self, name: str, tag: str, values: Mapping[str, float | None]) -> None:
-        """A gauge for each of `values`, told apart by `tag`."""
+        """A gauge for each of `values`, told apart by `tag`; others of its name hold no more."""
+        for held in [key for key in self._held if key[0] == name]:
+            del self._held[held]
         for key, value in values.items():
             self.set(name, value, **{tag: key})
 
@@ -98,7 +130,7 @@ class Metrics:
             kind = METRICS[name]
             keys = (*TAGS, *kind.tags)
             if kind.kind == "histogram":
-                self._made[name] = Histogram(name, kind.says, boundaries=_BETWEEN, tag_keys=keys)
+                self._made[name] = Histogram(name, kind.says, boundaries=_BUCKETS, tag_keys=keys)
             else:
                 made = Counter if kind.kind == "counter" else Gauge
                 self._made[name] = made(name, kind.says, tag_keys=keys)

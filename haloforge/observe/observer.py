@@ -197,6 +197,7 @@ class Observer:
         if self._live is not None:
             self._live.close()
         self._log.end()
+        self._metrics.forget()
         self._run = self._live = self._trackers = None
 
     def _track(self, part: str, values: Mapping[str, float | None]) -> None:
@@ -234,6 +235,7 @@ class Observer:
                 return
             now, row = self._activity.take()
             metrics = self._metrics
+            metrics.hold()
             for outcome, number in now.outcomes.items():
                 metrics.count("haloforge_samples_total", number, outcome=outcome)
             metrics.count("haloforge_failures_total", now.outcomes[Outcome.INFRA_ERROR])
