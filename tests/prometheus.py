@@ -4,7 +4,7 @@ import json
 import shutil
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ class Prometheus:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def ask(self, path: str, **parameters: str | float) -> Any:
+    def ask(self, path: str, parameters: Mapping[str, object] | None = None) -> Any:
         """The data of an answer of its API."""
-        query = urllib.parse.urlencode(parameters)
+        query = urllib.parse.urlencode(parameters or {})
         with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=30) as answer:
             told = json.load(answer)
         assert told["status"] == "success", told
@@ -36,7 +36,7 @@ class Prometheus:
     def over(self, expression: str, start: float, end: float) -> list[dict[str, Any]]:
         """The series of an expression, each with its values, second by second."""
         asked = {"query": expression, "start": start, "end": end, "step": 1}
-        return list(self.ask("query_range", **asked)["result"])
+        return list(self.ask("query_range", asked)["result"])
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def watched(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def test_every_metric_is_found(watched: Watched) -> None:
     ours = '{__name__=~"ray_haloforge_.*"}'
-    series = watched.prometheus.ask("series", **{"match[]": ours, "start": watched.start})
+    series = watched.prometheus.ask("series", {"match[]": ours, "start": watched.start})
     names = {each["__name__"].removeprefix("ray_") for each in series}
     found = {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}
     assert found == METRICS.keys()
@@ -102,7 +102,7 @@ def test_variables_are_filled(watched: Watched) -> None:
         for other, value in GRAFANAS.items():
             selector = selector.replace(other, value)
         found = watched.prometheus.ask(
-            f"label/{label}/values", **{"match[]": selector, "start": watched.start}
+            f"label/{label}/values", {"match[]": selector, "start": watched.start}
         )
         assert known[name] <= set(found) <= known[name] | {"", "pipeline"}, name
 
