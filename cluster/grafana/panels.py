@@ -224,13 +224,13 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Verdicts from the cache",
-            "Share of samples whose verdict was known. High: the model repeats itself, or this has "
-            "been judged before.",
+            "Share of the samples so far of each cycle whose verdict was known. High: the model "
+            "repeats itself, or this has been judged before.",
             (
                 Ask(
-                    f"(sum({rate('cache_hits_total')}) or vector(0)) "
-                    f"/ sum({rate('samples_total')})",
-                    "from the cache",
+                    f"({BY_CYCLE} ({of('cache_hits_total')}) or 0 * {BY_CYCLE} "
+                    f"({of('samples_total')})) / {BY_CYCLE} ({of('samples_total')})",
+                    "{{run}} {{stage}} {{cycle}}",
                 ),
             ),
             "percentunit",

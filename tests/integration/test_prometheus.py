@@ -134,15 +134,8 @@ def test_values_are_those_of_the_run(watched: Watched) -> None:
 def test_what_a_run_came_to_stays_until_the_next(watched: Watched) -> None:
     """Ray forgets a gauge two seconds after it was set, here; a score was set long before."""
     results = json.loads((watched.run / "raft" / "start_eval" / "results.json").read_text())
-    [scores] = [
-        watched.prometheus.over(
-            f'ray_haloforge_held_out{{measure="pass@1",bound="{bound}"}}',
-            watched.start,
-            watched.end,
-        )
-        for bound in ("mean",)
-    ]
-    [score] = scores
+    mean = 'ray_haloforge_held_out{measure="pass@1",bound="mean"}'
+    [score] = watched.prometheus.over(mean, watched.start, watched.end)
     assert {float(value) for _, value in score["values"]} == {results["measures"]["pass@1"]["mean"]}
     first, last = score["values"][0][0], score["values"][-1][0]
     assert last - first > LAST_S + 2
@@ -150,6 +143,11 @@ def test_what_a_run_came_to_stays_until_the_next(watched: Watched) -> None:
     assert max(each["values"][-1][0] for each in busy) < last  # what goes on ends with its phase
     kept = watched.last("ray_haloforge_selected", "cycle", "rule")
     assert kept["1", "kept"] > 0
+
+
+def test_tasks_have_names_that_say_what_they_do(watched: Watched) -> None:
+    names = watched.prometheus.ask("label/Name/values", {"match[]": "ray_tasks"})
+    assert {"select cycle 1", "MapBatches(rollout)"} <= set(names)
 
 
 def test_rules_are_understood(watched: Watched) -> None:
