@@ -143,6 +143,8 @@ class Activity:
             if self._verifiers:
                 verifiers = {
                     "actors": len(self._verifiers),
+                    # What they send counts the time since a group began, which may be an earlier
+                    # interval's.
                     "busy": round(min(len(self._verifiers), now.verifying_s / seconds), 3),
                     "queued": max(0, self._waiting),
                 }

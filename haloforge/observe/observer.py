@@ -230,6 +230,7 @@ class Observer:
         self._save()
         if self._live is not None:
             self._live.close()
+        self._metrics.forget()
         with self._turn:
             if self._log is not None:
                 self._log.end()
@@ -285,6 +286,7 @@ class Observer:
 
     def _set(self, now: Interval, row: Mapping[str, Any]) -> None:
         metrics = self._metrics
+        metrics.hold()
         for outcome, number in now.outcomes.items():
             metrics.count("haloforge_samples_total", number, outcome=outcome)
         metrics.count("haloforge_failures_total", now.outcomes[Outcome.INFRA_ERROR])

@@ -199,7 +199,8 @@ class _Run:
         """In a process of its own on this machine, so that the memory that it takes is given back;
         it grows with the cycle's samples, the driver's does not."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        task = ray.remote(num_cpus=0, scheduling_strategy=here)(select)
+        named = f"select cycle {cycle}"
+        task = ray.remote(num_cpus=0, scheduling_strategy=here, name=named)(select)
         chosen, verify, seed = self.settings.raft, self.settings.verify, self.settings.seed
         problems = list(self.problems)
         selected = task.remote(self.output.resolve(), cycle, problems, chosen, verify, seed)
