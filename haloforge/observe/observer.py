@@ -283,6 +283,8 @@ class Observer:
         metrics.count("haloforge_cache_hits_total", now.cached)
         for part, number in now.restarts.items():
             metrics.count("haloforge_restarts_total", number, part=part)
+        if not self._phase:
+            return
         for name, load in now.engines.items():
             metrics.set("haloforge_engine_requests", load["requests"], engine=name)
             metrics.set("haloforge_engine_capacity", load["capacity"], engine=name)
@@ -296,9 +298,8 @@ class Observer:
         if row["trainers"]:
             metrics.set("haloforge_trainers", row["trainers"]["workers"])
             metrics.set("haloforge_trainers_busy", row["trainers"]["busy"])
-        if self._phase:
-            seconds = time.monotonic() - self._phase_began
-            metrics.set("haloforge_stage_seconds", seconds, phase=self._phase)
+        seconds = time.monotonic() - self._phase_began
+        metrics.set("haloforge_stage_seconds", seconds, phase=self._phase)
 
     def _save(self) -> None:
         """What grows while a run goes on gets to object storage now and then, if the run is
