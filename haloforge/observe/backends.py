@@ -38,22 +38,37 @@ def plain_name(name: str) -> str:
 
 
 class _TensorBoard:
-    """Files in `RUN/tensorboard`, one more in each sitting."""
+    """Files in `RUN/tensorboard`, one more in each sitting.
+
+    Not by `SummaryWriter`, whose thread and queue lose the last points in a kill, and wait for ever
+    once its disk is full."""
 
     def __init__(self, run: Path, name: str, settings: ObserveSettings, known: str | None) -> None:
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar, text
 
+        self._event, self._scalar, self._text = Event, scalar, text
         self.id, self._again = TENSORBOARD, known is not None
-        self._writer = SummaryWriter(str(run / TENSORBOARD), flush_secs=10)
+        # Its files are named by whole seconds: two sittings in one would share a file.
+        own = f".{os.getpid()}.{time.time_ns()}"
+        folder = run / TENSORBOARD
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"), own)
 
     def begin(self, config: Mapping[str, Any]) -> None:
         if not self._again:
-            self._writer.add_text("settings", "\n".join(f"    {k}: {v}" for k, v in config.items()))
+            told = "\n".join(f"    {name}: {value}" for name, value in config.items())
+            self._write(self._text("settings", told), 0)
+            self._writer.flush()
 
     def log(self, values: Mapping[str, float], axis: str, step: int) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            self._write(self._scalar(name, value), step)
         self._writer.flush()
+
+    def _write(self, summary: Any, step: int) -> None:
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
 
     def close(self, failed: bool) -> None:
         self._writer.close()

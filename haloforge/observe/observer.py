@@ -298,6 +298,8 @@ class Observer:
         metrics.count("haloforge_training_seconds_total", now.training_s)
         for part, number in now.restarts.items():
             metrics.count("haloforge_restarts_total", number, part=part)
+        if not self._phase:
+            return
         for name, load in now.engines.items():
             metrics.set("haloforge_engine_requests", load["requests"], engine=name)
             metrics.set("haloforge_engine_capacity", load["capacity"], engine=name)
@@ -309,9 +311,8 @@ class Observer:
             metrics.set("haloforge_queue_depth", row["verifiers"]["queued"], queue="verifiers")
         if row["trainers"]:
             metrics.set("haloforge_trainers", row["trainers"]["workers"])
-        if self._phase:
-            seconds = time.monotonic() - self._phase_began
-            metrics.set("haloforge_stage_seconds", seconds, phase=self._phase)
+        seconds = time.monotonic() - self._phase_began
+        metrics.set("haloforge_stage_seconds", seconds, phase=self._phase)
 
     def _tell_environment(self) -> None:
         """`environment.json`: versions and hardware of this sitting."""

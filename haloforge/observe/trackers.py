@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ class Trackers:
         self._tell, self._path = tell, run / "logs" / STATE
         self._turn = threading.Lock()
         self._unkept = False
-        state = read_record(self._path)
+        state: dict[str, Any] = {}
+        with suppress(OSError):  # which is said where it cannot be written
+            state = read_record(self._path)
         self._ids: dict[str, str] = state.get("ids", {})
         self._steps: dict[str, int] = state.get("steps", {})  # in the order of trainings
         self._told: dict[str, dict[str, int]] = state.get("told", {})
