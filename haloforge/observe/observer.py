@@ -19,6 +19,7 @@ from haloforge.observe.settings import ObserveSettings
 from haloforge.observe.trackers import TENSORBOARD, Trackers, check_trackers
 from haloforge.report.progress import Report
 from haloforge.schema import Outcome
+from haloforge.store.layout import ENVIRONMENT, FAILED, FINISHED, RUNNING, STATE, STOPPED
 from haloforge.store.remote import saved, shown
 from haloforge.store.run import write_atomic
 from haloforge.train.metrics import WATCHED
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from haloforge.rollout.pool import EnginePool
     from haloforge.train.metrics import StepMetrics
 
-STATE, ENVIRONMENT = "state.json", "environment.json"
-RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
 _JOIN_S = 5.0
 
 

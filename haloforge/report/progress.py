@@ -13,9 +13,6 @@ from haloforge.report.display import Display, Failure
 from haloforge.report.hostile import first_line, visible
 from haloforge.report.stages import Node, Stage, Tree, duration
 
-from haloforge.observe.log import LOGGER
-
-
 __all__ = ["Report", "Stage"]
 _FAILURES_S = 15.0
 _TOLD_S = 1.0

@@ -1,7 +1,7 @@
 """`logs/activity.jsonl`: who was at work when, and who waited."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,7 +61,35 @@ def read_activity(files: Files) -> list[Interval]:
             found.append(interval)
     if broken:
         files.note(files.folder / ACTIVITY, f"{broken} rows without a time are left out")
-    return sorted(found, key=lambda each: each.at)
+    return _spread(sorted(found, key=lambda each: each.at))
+
+
+def _spread(intervals: list[Interval]) -> list[Interval]:
+    """With the work that an interval holds beyond what fits it in those before it, of the same
+    phase: a group of samples and an optimizer step are told when they have ended."""
+    found: list[Interval] = []
+    over = dict.fromkeys(KINDS, 0.0)  # seconds of work
+    after: Interval | None = None
+    for each in reversed(intervals):
+        if after is None or (each.stage, each.cycle, each.phase) != (
+            after.stage,
+            after.cycle,
+            after.phase,
+        ):
+            over = dict.fromkeys(KINDS, 0.0)
+        uses = dict(each.uses)
+        for kind in ("verifiers", "trainers"):
+            use = uses.get(kind) or (after and over[kind] and after.uses.get(kind))
+            if not use:
+                continue
+            there = kind in uses
+            work = over[kind] + (use.busy * each.seconds if there else 0.0)
+            fits = min(work, use.capacity * each.seconds)
+            over[kind] = work - fits
+            uses[kind] = Use(use.capacity, fits / each.seconds)
+        after = replace(each, uses=uses)
+        found.append(after)
+    return found[::-1]
 
 
 def _interval(row: dict[str, Any]) -> Interval | None:

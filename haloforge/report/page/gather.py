@@ -17,8 +17,10 @@ from haloforge.report.page.samples import ShownSample, pick_samples
 from haloforge.report.page.status import STAGES, status_of
 from haloforge.store.layout import (
     ENGINE_RESTARTS,
+    ENVIRONMENT,
     EVAL,
     FINAL,
+    LOGS,
     METRICS,
     SECONDS,
     START_EVAL,
@@ -49,7 +51,7 @@ def gather(folder: Path) -> Run:
     return Run(
         name=folder.resolve().name,
         kind=kind,
-        status=status_of(folder, kind, settings, cycles, start, benchmarks),
+        status=status_of(files, folder, kind, settings, cycles, start, benchmarks),
         benchmarks=benchmarks,
         start=start,
         cycles=cycles,
@@ -192,7 +194,10 @@ def _about(
     results: Sequence[Result],
 ) -> dict[str, Any]:
     """Model, versions and hardware, of the newest file that tells them."""
-    found: dict[str, Any] = {}
+    sitting = files.record(files.folder / LOGS / ENVIRONMENT)
+    found: dict[str, Any] = {
+        name: sitting[name] for name in ("versions", "hardware") if name in sitting
+    }
     infos = [sft / FINAL] if sft else []
     infos += [raft / f"cycle_{cycle.number}_final" for cycle in cycles] if raft else []
     for folder in infos:

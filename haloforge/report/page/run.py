@@ -17,10 +17,11 @@ State = Literal["finished", "running", "stopped", "empty"]
 
 @dataclass(frozen=True)
 class Status:
-    """Whether the run has ended; `where` is what it is, or was, at."""
+    """Whether the run has ended; `where` is what it is, or was, at, `message` why it failed."""
 
     state: State
     where: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,28 @@ from pathlib import Path
 from typing import Any
 
 from haloforge.benchmark.results import RESULTS, Result
-from haloforge.report.page.files import mapping
+from haloforge.report.hostile import visible
+from haloforge.report.page.files import Files, mapping
 from haloforge.report.page.run import Cycle, Kind, Measured, Status
-from haloforge.store.layout import EVAL, FINAL, START_EVAL, TRAINING
+from haloforge.store.layout import (
+    EVAL,
+    FAILED,
+    FINAL,
+    LOGS,
+    START_EVAL,
+    STATE,
+    STOPPED,
+    TRAINING,
+)
 from haloforge.store.lock import LOCK, is_held
 
+_MESSAGE_CHARS = 500
 STAGES = ("base", "sft", "raft")
 """The models that a pipeline measures, in this order."""
 
 
 def status_of(
+    files: Files,
     folder: Path,
     kind: Kind,
     settings: Mapping[str, Any],
@@ -22,13 +34,16 @@ def status_of(
     start: Result | None,
     benchmarks: Sequence[Measured],
 ) -> Status:
-    """By what is there, and by the locks that a living process holds. On a file system without
-    locks a run that goes on looks like one that was stopped."""
+    """By what is there, by what the run told last, and by the locks that a living process holds.
+    On a file system without locks a run that goes on looks like one that was stopped."""
     if kind == "nothing":
         return Status("empty")
     left = _left(folder, kind, settings, cycles, start, benchmarks)
     if left is None:
         return Status("finished")
+    told = mapping(files.record(folder / LOGS / STATE))
+    if told.get("state") in (STOPPED, FAILED):
+        return Status("stopped", left, visible(str(told.get("message") or ""))[:_MESSAGE_CHARS])
     locks = [folder / LOCK, *folder.glob(f"*/{LOCK}"), *folder.glob(f"*/*/{LOCK}")]
     held = any(is_held(path.parent) for path in locks)
     return Status("running" if held else "stopped", left)

@@ -57,10 +57,11 @@ def _status(run: Run) -> Iterator[Caution]:
     if status.state == "running":
         yield Caution("running", f"running: {status.where}. What follows is what is there so far.")
     elif status.state == "stopped":
+        how = f"it failed ({status.message})" if status.message else "it was stopped"
         yield Caution(
             "stopped",
-            f"not finished: it was stopped at {status.where}, and no process is at work here. The "
-            "same command goes on from there.",
+            f"not finished: {how} at {status.where}, and no process is at work here. The same "
+            "command goes on from there.",
         )
     elif status.state == "empty":
         yield Caution("empty", "there is nothing of a run here yet")
