@@ -69,6 +69,7 @@ class Session:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _stop)  # Ray has put its own handler there
         self._closing.enter_context(native_stderr_to(_log_folder() / "haloforge.err"))
+        self._closing.enter_context(self.report.open())
         self._closing.callback(ray.shutdown)
         self._closing.callback(self._nodes.release)
         if self.settings.ray.same_versions and not self.private:

@@ -125,7 +125,7 @@ def _record(settings: Settings, results: Mapping[str, Result]) -> dict[str, Any]
 def _settings_digest(settings: Settings) -> str:
     """Of all that decides what a seed gives, but for the seed itself: settings and data."""
     told = {
-        **identity_of(settings, {"seed", "output", "ray", "plan"}),
+        **identity_of(settings, {"seed", "output", "ray", "plan", "observe"}),
         "train": identity_of(settings.train, {"seed"}),
         "verify": settings.verify.judging(),
         # The rest is told by the problems that are left.

@@ -16,7 +16,8 @@ from haloforge.model.policy import Policy, resolve_policy
 from haloforge.observe.activity import TRAINER
 from haloforge.schema import Message
 from haloforge.session import Session
-from haloforge.train.metrics import METRICS, TENSORBOARD, StepMetrics
+from haloforge.store.layout import METRICS, TRAINING
+from haloforge.train.metrics import TENSORBOARD, StepMetrics
 from haloforge.train.plan import StepPlan
 from haloforge.train.settings import TrainSettings
 from haloforge.train.trainer import train
@@ -130,4 +131,4 @@ def is_trained(target: Path) -> bool:
 
 def _work(target: Path) -> Path:
     """Where a training that was stopped goes on."""
-    return target.with_name(f"{target.name}.training")
+    return target.with_name(f"{target.name}{TRAINING}")

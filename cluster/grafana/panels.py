@@ -207,7 +207,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Verifiers that judge against those that there are. All busy and a queue that grows: "
             "add verifiers. Nearly none busy: engines are what limits.",
             (
-                Ask(f"sum by (run) ({mean('verifiers_busy')})", "{{run}} busy"),
+                Ask(f"sum by (run) ({rate('verifying_seconds_total')})", "{{run}} busy"),
                 Ask(f"sum by (run) ({mean('verifiers')})", "{{run}} number"),
             ),
             dashed="number",
@@ -217,7 +217,11 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Training workers, and how many of them are at a step on average. Low: validation, "
             "checkpoints and starting take the time, as with very few steps.",
             (
-                Ask(f"sum by (run) ({mean('trainers_busy')} * {mean('trainers')})", "{{run}} busy"),
+                Ask(
+                    f"sum by (run) ({rate('training_seconds_total')} "
+                    f"* on (run, stage, cycle) {mean('trainers')})",
+                    "{{run}} busy",
+                ),
                 Ask(f"sum by (run) ({mean('trainers')})", "{{run}} number"),
             ),
             dashed="number",

@@ -46,7 +46,9 @@ class Interval:
 class Activity:
     """Adds up what happens between two calls of `take`; any thread may tell it.
 
-    An actor that was started anew counts from 0 again, which is seen by its process.
+    An actor that was started anew counts from 0 again, which is seen by its process. What takes
+    long, a group of samples or an optimizer step, is told when it has ended: so an interval may
+    hold more work than fits it, which was begun before.
     """
 
     def __init__(self) -> None:
@@ -132,15 +134,13 @@ class Activity:
             if self._verifiers:
                 verifiers = {
                     "actors": len(self._verifiers),
-                    # What they send counts the time since a group began, which may be an earlier
-                    # interval's.
-                    "busy": round(min(len(self._verifiers), now.verifying_s / seconds), 3),
+                    "busy": round(now.verifying_s / seconds, 3),
                     "queued": max(0, self._waiting),
                 }
             if self._workers:
                 trainers = {
                     "workers": self._workers,
-                    "busy": round(min(1.0, now.training_s / seconds), 3),
+                    "busy": round(now.training_s / seconds, 3),
                 }
         return now, {
             "at": round(time.time(), 2),

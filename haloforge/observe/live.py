@@ -6,12 +6,19 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from haloforge.store.remote import saved
 
 PAGE = "report.html"
 _NICE = 19
 _WAIT_S = 60.0
+_QUIET: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.DEVNULL,
+    "stderr": subprocess.PIPE,
+    "text": True,
+}
 
 
 class LiveReport:
@@ -43,24 +50,19 @@ class LiveReport:
             ended = self._ended
             command = [sys.executable, "-m", "haloforge", "report", str(self._run)]
             try:
-                done = subprocess.run(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    timeout=_WAIT_S,
-                    preexec_fn=None if ended else _yield_turn,
-                )
-                fault = done.stderr.strip().splitlines()[-1:] if done.returncode else []
-                if done.returncode == 0:
+                with subprocess.Popen(command, **_QUIET) as process:
+                    if not ended:
+                        os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
+                    try:
+                        _, told = process.communicate(timeout=_WAIT_S)
+                    except subprocess.TimeoutExpired:
+                        process.kill()
+                        raise
+                fault = told.strip().splitlines()[-1:] if process.returncode else []
+                if process.returncode == 0:
                     saved(self._run / PAGE)
             except (OSError, subprocess.SubprocessError) as error:
                 fault = [str(error)]
             if fault and not self._told:
                 self._told = True
                 self._tell(f"{self._run / PAGE} could not be written: {fault[0]}")
-
-
-def _yield_turn() -> None:
-    os.nice(_NICE)

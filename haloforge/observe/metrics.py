@@ -42,12 +42,14 @@ METRICS = {
     "haloforge_engine_requests": Kind("gauge", "Requests under way in an engine", ("engine",)),
     "haloforge_engine_capacity": Kind("gauge", "Requests it computes at once", ("engine",)),
     "haloforge_verifiers": Kind("gauge", "Verifiers that have judged in the stage"),
-    "haloforge_verifiers_busy": Kind("gauge", "Verifiers that were judging, on average"),
+    "haloforge_verifying_seconds_total": Kind(
+        "counter", "Seconds in which verifiers judged, of all together"
+    ),
     "haloforge_queue_depth": Kind(
         "gauge", "Requests beyond what engines compute at once; samples not judged yet", ("queue",)
     ),
     "haloforge_trainers": Kind("gauge", "Training workers"),
-    "haloforge_trainers_busy": Kind("gauge", "Share of the time in which they were at a step"),
+    "haloforge_training_seconds_total": Kind("counter", "Seconds of optimizer steps"),
     "haloforge_stage_seconds": Kind(
         "gauge", "Seconds of a phase of the stage so far", ("phase",), holds=True
     ),

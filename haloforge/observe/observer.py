@@ -18,12 +18,17 @@ from haloforge.observe.trackers import TENSORBOARD, Trackers, check_trackers
 from haloforge.report.progress import Report
 from haloforge.schema import Outcome
 from haloforge.store.remote import saved, shown
+from haloforge.store.run import write_atomic
 from haloforge.train.metrics import WATCHED
 
 if TYPE_CHECKING:
     from haloforge.benchmark.passk import Estimate
     from haloforge.rollout.pool import EnginePool
     from haloforge.train.metrics import StepMetrics
+
+
+STATE = "state.json"
+RUNNING, ENDED, STOPPED, FAILED = "running", "ended", "stopped", "failed"
 
 
 class Observer:
@@ -86,15 +91,18 @@ class Observer:
         if self._phase or self._run is None:
             yield
             return
+        self._ask_engines()
         with self._turn:
             self._look()
             self._phase, self._phase_began = name, time.monotonic()
             self._cycle = cycle or self._cycle
             self._activity.begin()
             self._at()
+            self._tell_state(RUNNING)
         try:
             yield
         finally:
+            self._ask_engines()
             with self._turn:
                 self._look()
                 self._phase = ""
@@ -102,8 +110,7 @@ class Observer:
     def engines(self, pool: "EnginePool | None") -> None:
         """These engines are asked what they do, from now on."""
         self._pool = pool
-        if self._run is not None and pool is not None:
-            self._ask_engines()
+        self._ask_engines()
 
     def judged(self, sample: Mapping[str, Any], verdict: Mapping[str, Any]) -> None:
         """A sample has its verdict."""
@@ -183,13 +190,15 @@ class Observer:
             level = logging.WARNING if expected else logging.ERROR
             told = "stopped" if expected else f"{type(error).__name__}: {error}"
             logging.getLogger("haloforge").log(level, told, exc_info=None if expected else error)
+            self._leave(STOPPED if expected else FAILED, told)
         self._leave()
 
-    def _leave(self) -> None:
+    def _leave(self, state: str = ENDED, message: str = "") -> None:
         if self._run is None:
             return
         self._over.set()
         self._look()
+        self._tell_state(state, message)
         if self._trackers is not None:
             self._trackers.close()
         for path in self._files():
@@ -213,8 +222,7 @@ class Observer:
 
     def _watch(self, over: threading.Event) -> None:
         while not over.wait(self._settings.every_s):
-            if self._pool is not None:
-                self._ask_engines()
+            self._ask_engines()
             self._look()
             waited = time.monotonic() - self._reported_at
             if self._live is not None and 0 < self._settings.report_s <= waited:
@@ -225,7 +233,7 @@ class Observer:
 
     def _ask_engines(self) -> None:
         pool = self._pool
-        if pool is not None:
+        if pool is not None and self._run is not None:
             self._activity.generated(pool.loads())
 
     def _look(self) -> None:
@@ -243,6 +251,8 @@ class Observer:
                 metrics.observe("haloforge_reward", reward, number)
             metrics.count("haloforge_tokens_total", now.tokens)
             metrics.count("haloforge_cache_hits_total", now.cached)
+            metrics.count("haloforge_verifying_seconds_total", now.verifying_s)
+            metrics.count("haloforge_training_seconds_total", now.training_s)
             for part, number in now.restarts.items():
                 metrics.count("haloforge_restarts_total", number, part=part)
             over = 0.0
@@ -254,11 +264,9 @@ class Observer:
                 metrics.set("haloforge_queue_depth", over, queue="engines")
             if row["verifiers"]:
                 metrics.set("haloforge_verifiers", row["verifiers"]["actors"])
-                metrics.set("haloforge_verifiers_busy", row["verifiers"]["busy"])
                 metrics.set("haloforge_queue_depth", row["verifiers"]["queued"], queue="verifiers")
             if row["trainers"]:
                 metrics.set("haloforge_trainers", row["trainers"]["workers"])
-                metrics.set("haloforge_trainers_busy", row["trainers"]["busy"])
             if not self._phase:
                 return
             seconds = time.monotonic() - self._phase_began
@@ -274,9 +282,30 @@ class Observer:
             with path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
-            if not self._failed:
-                self._failed = True
-                self._report.say(f"activity is not kept: {path}: {error.strerror or error}")
+            self._cannot_write(ACTIVITY, error)
+
+    def _tell_state(self, state: str, message: str = "") -> None:
+        """`state.json`: how the run stands. One that a kill ended stands there as running, and no
+        process holds its folder."""
+        if self._run is None:
+            return
+        told = {
+            "state": state,
+            "stage": self._stage,
+            "phase": self._phase,
+            "cycle": self._cycle or None,
+            "at": round(time.time(), 2),
+            "message": message,
+        }
+        try:
+            write_atomic(self._run / LOGS / STATE, json.dumps(told) + "\n")
+        except OSError as error:
+            self._cannot_write(STATE, error)
+
+    def _cannot_write(self, what: str, error: OSError) -> None:
+        if not self._failed:
+            self._failed = True
+            self._report.say(f"{what} is not kept: {error.strerror or error}")
 
     def _files(self) -> list[Path]:
         """What grows while a run goes on."""

@@ -21,6 +21,7 @@ from haloforge.sampling import sample_and_judge
 from haloforge.schema import Problem
 from haloforge.store.shards import read_judged
 from tests.fleets import SCRIPTED
+from tests.observing import unobserved
 from tests.sleeping_engine import FencingEngine, pool_of
 from tests.stored_run import elsewhere
 
@@ -57,7 +58,11 @@ def test_every_sample_is_judged_or_given_up_and_those_again_the_next_time(
     monkeypatch.setattr("haloforge.sampling._prompts", lambda *_: prompts)
     monkeypatch.setattr("haloforge.sampling.PASS_ROWS", 8)  # two passes
     session: Any = SimpleNamespace(
-        settings=settings, fleet=Fleet(1, 2, 0.5), report=Report(), engines=lambda _: pool
+        settings=settings,
+        fleet=Fleet(1, 2, 0.5),
+        report=Report(),
+        observer=unobserved(),
+        engines=lambda _: pool,
     )
     policy: Any = None
     there = place != "here"

@@ -16,6 +16,9 @@ import ray
 
 from haloforge.data.chat import CHATML_TEMPLATE
 from haloforge.errors import InfraError, InputError, ResourceError
+from haloforge.observe.observer import Observer
+from haloforge.observe.settings import ObserveSettings
+from haloforge.report.progress import Report
 from haloforge.train.metrics import WATCHED, StepMetrics
 from haloforge.train.settings import LoraSettings, TrainSettings
 from haloforge.train.trainer import TrainResult, train
@@ -73,7 +76,15 @@ def one_worker(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     long = {"role": "user", "content": "word " * 3000}
     dropped = {"messages": [long, {"role": "assistant", "content": "never reached"}]}
     seen: list[StepMetrics] = []
-    result = run(tiny_model, output, AGREEMENT, 1, rows=[*ROWS, dropped], on_step=seen.append)
+    observer = Observer(ObserveSettings(trackers=[], report_s=0), Report())
+    observer.enter(tmp_path_factory.mktemp("watched"), "sft", {})
+
+    def on_step(step: StepMetrics) -> None:
+        seen.append(step)
+        observer.trained(step, 1)
+
+    result = run(tiny_model, output, AGREEMENT, 1, rows=[*ROWS, dropped], on_step=on_step)
+    observer.close()
 
     assert result.dropped_rows == 1
     assert result.steps == 6  # 11 rows in batches of 4, twice
@@ -98,7 +109,7 @@ def test_ray_exports_the_metrics(one_worker: Path, metrics_port: int) -> None:
         return {name: float(value) for name, value in lines}
 
     last = json.loads((one_worker / "metrics.jsonl").read_text().splitlines()[-1])
-    expected = {name: last[name] for name in WATCHED if last[name] is not None}
+    expected = {name: last[name] for name in ("step", *WATCHED) if last[name] is not None}
     assert wait_until(lambda: exported() == pytest.approx(expected), 60), exported()
 
 

@@ -122,6 +122,7 @@ def simulate(samples: int, slots: int, verifying: int, engines: int = _ENGINES) 
     """One cycle of so many samples, `slots` of them under way in engines and `verifying` groups in
     verifiers: samples/s of sampling, judging and committing together, seconds of selection, and the
     driver's memory in MiB, at its most while samples flow and before."""
+    from tests.observing import unobserved
     from tests.sleeping_engine import pool_of
 
     settings = load_settings(None, {"raft.keep_top_percent": 0.5})
@@ -132,7 +133,11 @@ def simulate(samples: int, slots: int, verifying: int, engines: int = _ENGINES) 
     pool = pool_of([engine.remote() for _ in range(engines)], max(1, int(slots / engines / 1.5)))
     problems = [Problem(problem_id=f"p{n}", prompt="?", language="cpp") for n in range(_PROBLEMS)]
     session: Any = SimpleNamespace(
-        settings=settings, fleet=Fleet(1, 1, 0.1), report=Report(), engines=lambda _: pool
+        settings=settings,
+        fleet=Fleet(1, 1, 0.1),
+        report=Report(),
+        observer=unobserved(),
+        engines=lambda _: pool,
     )
     patched: Any = sampling
     patched._prompts = lambda *_: [Prompt([1])] * len(problems)

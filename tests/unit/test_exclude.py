@@ -14,6 +14,7 @@ from haloforge.model.bases import Base
 from haloforge.model.policy import Policy
 from haloforge.raft.cycle import _open
 from haloforge.report.progress import Report
+from tests.observing import unobserved
 from tests.results import passing
 
 POLICY = Policy("toy", Base("toy", "toy", Path("toy"), "base"), None, "digest")
@@ -25,6 +26,7 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.report = Report()
+        self.observer = unobserved()
 
 
 def settings(folder: Path, **flags: Any) -> Settings:

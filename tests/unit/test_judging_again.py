@@ -15,6 +15,7 @@ from haloforge.report.progress import Report
 from haloforge.sampling import ProcessDiedError, judge_again
 from haloforge.schema import Outcome
 from haloforge.store.shards import ShardWriter, read_judged
+from tests.observing import unobserved
 from tests.raft_runs import Row, stored, write_cycle
 
 ROWS = [Row("p", n, 1.0, outcome=Outcome.INFRA_ERROR if n % 2 else None) for n in range(40)]
@@ -49,7 +50,9 @@ def again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], li
 
         monkeypatch.setattr(sampling, "StoredSamples", Stored)
         monkeypatch.setattr(sampling, "judged_rows", judged)
-        session: Any = SimpleNamespace(fleet=Fleet(1, 1, 1.0), report=Report())
+        session: Any = SimpleNamespace(
+            fleet=Fleet(1, 1, 1.0), report=Report(), observer=unobserved()
+        )
         nothing: Any = None
         judge_again(session, tmp_path / "cycle_1", nothing, "toy", nothing)
         return passes

@@ -14,6 +14,7 @@ from haloforge.raft.cycle import _open, _Run
 from haloforge.raft.select import Selection, select
 from haloforge.raft.training_set import TrainingSet
 from haloforge.report.progress import Report
+from tests.observing import unobserved
 from tests.raft_runs import Row, problem, write_cycle
 
 POLICY = Policy("p", Base("p", "p", Path("p"), "p"), None, "p")
@@ -38,7 +39,7 @@ def opened(folder: Path, **raft: Any) -> _Run:
     source.write_text("\n".join(rows))
     flags = {f"raft.{name}": value for name, value in raft.items()}
     settings = load_settings(None, {"raft.prompts": str(source), **flags})
-    session: Any = SimpleNamespace(settings=settings, report=Report())
+    session: Any = SimpleNamespace(settings=settings, report=Report(), observer=unobserved())
     return _open(session, POLICY, folder / "run", fresh=False)
 
 

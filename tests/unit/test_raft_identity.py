@@ -14,6 +14,7 @@ from haloforge.model.policy import Policy
 from haloforge.raft.cycle import _open
 from haloforge.raft.difficulty import PASS_RATES, record_rates
 from haloforge.report.progress import Report
+from tests.observing import unobserved
 from tests.raft_runs import problem
 
 POLICY = Policy("p", Base("p", "p", Path("p"), "p"), None, "p")
@@ -26,7 +27,7 @@ def opened(folder: Path, **raft: Any) -> dict[str, Any]:
     source.write_text(problem("a").model_dump_json(exclude_defaults=True) + "\n")
     flags = {f"raft.{name}": value for name, value in raft.items()}
     settings = load_settings(None, {"raft.prompts": str(source), **flags})
-    session: Any = SimpleNamespace(settings=settings, report=Report())
+    session: Any = SimpleNamespace(settings=settings, report=Report(), observer=unobserved())
     _open(session, POLICY, folder / "run", fresh=False)
     found: dict[str, Any] = json.loads((folder / "run" / "run.json").read_text())
     return found

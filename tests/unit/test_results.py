@@ -20,6 +20,7 @@ from haloforge.model.policy import Policy
 from haloforge.preflight import check_benchmark
 from haloforge.session import Session
 from haloforge.store.shards import ShardWriter
+from tests.observing import unobserved
 from tests.results import POLICY, judged, passing
 
 SCHEMA = Path(measure.__file__).with_name("results.schema.json")
@@ -88,7 +89,12 @@ class Sampling:
         self.policies: list[str] = []
         self.machine = "first"
         told = SimpleNamespace(say=lambda line: None)
-        session = SimpleNamespace(settings=settings, report=told, chats_with=lambda policy: True)
+        session = SimpleNamespace(
+            settings=settings,
+            report=told,
+            observer=unobserved(),
+            chats_with=lambda policy: True,
+        )
         self.session = cast(Session, session)
         monkeypatch.setattr(measure, "sample_and_judge", self)
         monkeypatch.setattr(measure, "environment", self.environment)

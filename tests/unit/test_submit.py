@@ -179,6 +179,7 @@ def test_each_setting_and_option_that_is_a_text_is_known_to_be_read_or_not() -> 
     assert _texts_of(Settings) - read == {
         "benchmark.difficulty",
         "language",
+        "observe.project",
         "output",
         "plan.architecture",
         "raft.difficulty",

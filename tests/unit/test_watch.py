@@ -43,7 +43,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Any:
         left = iter(cpus)
         monkeypatch.setattr(watch, "living_cpus", lambda: next(left, cpus[-1]))
         monkeypatch.setattr(sampling, "verify_stage", lambda *_: Execution())
-        monkeypatch.setattr(sampling, "judged_in", lambda run: run.rows(seconds, error))
+        monkeypatch.setattr(sampling, "judged_in", lambda run, _: run.rows(seconds, error))
         nothing: Any = None
         return judged_rows(nothing, nothing, nothing, nothing, "toy")
 
