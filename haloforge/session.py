@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _CONNECT_S = 10.0
+_logs: list[Path] = []
 
 
 class Session:
@@ -265,7 +266,8 @@ def _connect(settings: Settings, report: Report) -> bool:
     StreamingExecutor.UPDATE_METRICS_INTERVAL_S = 30.0
     where = f"http://{context.dashboard_url}" if context.dashboard_url else "not available"
     report.say(f"Ray dashboard: {where} (its token: ray get-auth-token)")
-    report.say(f"Ray and engine logs: {_log_folder()}")
+    _logs.append(_log_folder())
+    report.say(f"Ray and engine logs: {_logs[-1]}")
     return address is None
 
 
@@ -289,6 +291,11 @@ def _ray_processes() -> list[int]:
     """PIDs of what this process started for a private Ray; all else of it descends from those."""
     started = ray._private.worker._global_node.all_processes
     return [info.process.pid for infos in started.values() for info in infos]
+
+
+def ray_logs() -> Path | None:
+    """Where the logs are of the Ray that this process had last; None where it had none."""
+    return _logs[-1] if _logs else None
 
 
 def _log_folder() -> Path:

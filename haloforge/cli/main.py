@@ -21,7 +21,7 @@ from haloforge.cli.study import study_command
 from haloforge.cli.submit import submit_command
 from haloforge.cli.verify import verify_command
 from haloforge.cli.view import samples_command, view_command
-from haloforge.errors import HaloforgeError, InfraError, ResourceError
+from haloforge.errors import HaloforgeError, InfraError, InputError, ResourceError
 
 EPILOG = (
     "Try it: halo-forge pipeline --config jobs/demo.yaml runs the whole path on the bundled model. "
@@ -72,10 +72,10 @@ def main() -> None:
     except Exception as error:
         failure = _failure(error)
         if failure is None:
-            _tell_of_log()
+            _tell_of_logs(ours=True)
             raise
         print(f"halo-forge: error: {failure}", file=sys.stderr)
-        _tell_of_log()
+        _tell_of_logs(ours=not isinstance(failure, InputError))
         sys.exit(failure.exit_code)
 
 
@@ -97,15 +97,20 @@ def _failure(error: Exception) -> HaloforgeError | None:
     return None
 
 
-def _tell_of_log() -> None:
-    """Where the run that failed was logged, and the last warnings and errors in there."""
+def _tell_of_logs(ours: bool) -> None:
+    """Where the run that failed was logged, with the last warnings and errors in there, and where
+    Ray logged, unless the failure is not `ours` but the user's."""
     log = sys.modules.get("haloforge.observe.log")  # where it was not imported no run began
     known = log.attached() if log is not None else None
-    if known is None or known.path is None or not known.path.exists():
-        return
-    for line in known.last():
-        print(f"  {line}", file=sys.stderr)
-    print(f"log: {known.path}", file=sys.stderr)
+    if known is not None and known.path is not None and known.path.exists():
+        for number, line in enumerate(known.last()):
+            if not number:
+                print("its last warnings and errors:", file=sys.stderr)
+            print(f"  {line}", file=sys.stderr)
+        print(f"log: {known.path}", file=sys.stderr)
+    session = sys.modules.get("haloforge.session")
+    if ours and session is not None and (folder := session.ray_logs()) is not None:
+        print(f"logs of Ray and of the engines: {folder}", file=sys.stderr)
 
 
 def _quiet_libraries() -> None:

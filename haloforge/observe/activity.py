@@ -19,9 +19,8 @@ ENGINE, VERIFIER, TRAINER = "engine", "verifier", "trainer"
 
 @dataclass
 class _Actor:
-    """What was last heard of a verifier, or of an engine: sums since its process began."""
+    """What was last heard of a process of a verifier or an engine: sums since it began."""
 
-    process: int
     busy: float = 0.0
     done: int = 0
 
@@ -54,11 +53,13 @@ class Activity:
     def __init__(self) -> None:
         self._turn = threading.Lock()
         self._now = Interval(time.monotonic())
-        self._verifiers: dict[str, _Actor] = {}
-        self._engines: dict[str, _Actor] = {}
+        self._verifiers: dict[str, dict[int, _Actor]] = {}  # by actor and process
+        self._engines: dict[str, tuple[int, _Actor]] = {}  # with the process
         self._seen: dict[str, float] = {}
         self._waiting = 0
         self._workers = 0
+        self._step_s = self._presumed_s = 0.0
+        self._step_ended = time.monotonic()
 
     def judged(self, outcome: str, reward: float, tokens: int) -> None:
         """A sample of so many tokens has this verdict."""
@@ -74,11 +75,12 @@ class Activity:
     def verified(self, told: Mapping[str, Any]) -> None:
         """What a verifier did since its process began (see `verify/stage.py`)."""
         with self._turn:
-            actor = self._verifiers.get(told["actor"])
-            if actor is None or actor.process != told["process"]:
-                self._now.restarts[VERIFIER] += actor is not None
-                actor = self._verifiers[told["actor"]] = _Actor(told["process"])
-            # Its groups come in any order: an older sum says nothing new.
+            lives = self._verifiers.setdefault(told["actor"], {})
+            if (actor := lives.get(told["process"])) is None:
+                self._now.restarts[VERIFIER] += bool(lives)
+                actor = lives[told["process"]] = _Actor()
+            # Its groups come in any order, also those of an earlier process: an older sum says
+            # nothing new.
             self._now.verifying_s += max(0.0, told["busy_s"] - actor.busy)
             self._now.cached += max(0, told["cache_hits"] - actor.done)
             actor.busy = max(actor.busy, told["busy_s"])
@@ -91,10 +93,11 @@ class Activity:
             for name, told in facts.items():
                 if "request_s" not in told:
                     continue
-                actor, seen = self._engines.get(name), self._seen.get(name, at)
-                if actor is None or actor.process != told["pid"]:
-                    actor = _Actor(told["pid"], told["request_s"], told["finished"])
-                    seen = at
+                now = _Actor(told["request_s"], told["finished"])
+                process, actor = self._engines.get(name, (told["pid"], now))
+                seen = self._seen.get(name, at)
+                if process != told["pid"]:
+                    actor = _Actor()
                 drawn = told["finished"] - actor.done
                 self._now.drawn += drawn
                 self._waiting += drawn
@@ -105,14 +108,18 @@ class Activity:
                     "capacity": told["capacity"],
                     "requests": told["in_flight"],
                 }
-                self._engines[name] = _Actor(told["pid"], told["request_s"], told["finished"])
+                self._engines[name] = told["pid"], now
                 self._seen[name] = at
 
     def trained(self, seconds: float, workers: int) -> None:
-        """So many workers were at a step for so long."""
+        """So many workers have ended a step, which took so long. Those of an earlier sitting, told
+        again at once, took none of this time."""
         with self._turn:
-            self._now.training_s += seconds
-            self._workers = workers
+            at = time.monotonic()
+            took = min(seconds, at - self._step_ended)
+            self._now.training_s += max(0.0, took - self._presumed_s)
+            self._workers, self._step_ended = workers, at
+            self._step_s, self._presumed_s = took, 0.0
 
     def restarted(self, part: str, number: int) -> None:
         """So many actors of this part were started anew."""
@@ -123,6 +130,8 @@ class Activity:
         """Another phase begins: with its own verifiers and trainers, and nothing that waits."""
         with self._turn:
             self._verifiers, self._waiting, self._workers = {}, 0, 0
+            self._step_s = self._presumed_s = 0.0
+            self._step_ended = time.monotonic()
 
     def take(self) -> tuple[Interval, dict[str, Any]]:
         """What came since this was last called, and the same as a row of `activity.jsonl`."""
@@ -134,10 +143,17 @@ class Activity:
             if self._verifiers:
                 verifiers = {
                     "actors": len(self._verifiers),
-                    "busy": round(now.verifying_s / seconds, 3),
+                    # What they send counts the time since a group began, which may be an earlier
+                    # interval's.
+                    "busy": round(min(len(self._verifiers), now.verifying_s / seconds), 3),
                     "queued": max(0, self._waiting),
                 }
             if self._workers:
+                # A step that is under way is presumed to take as long as the one before.
+                under_way = at - max(now.began, self._step_ended)
+                presumed = min(under_way, max(0.0, self._step_s - self._presumed_s))
+                self._presumed_s += presumed
+                now.training_s += presumed
                 trainers = {
                     "workers": self._workers,
                     "busy": round(now.training_s / seconds, 3),

@@ -4,21 +4,17 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from haloforge.errors import HaloforgeError
 from haloforge.store.remote import saved
 
 PAGE = "report.html"
 _NICE = 19
 _WAIT_S = 60.0
-_QUIET: dict[str, Any] = {
-    "stdin": subprocess.DEVNULL,
-    "stdout": subprocess.DEVNULL,
-    "stderr": subprocess.PIPE,
-    "text": True,
-}
+"""What a report may take; it is ended then."""
 
 
 class LiveReport:
@@ -29,6 +25,8 @@ class LiveReport:
         self._run, self._tell = run, tell
         self._asked, self._ended = threading.Event(), False
         self._told = False
+        self._turn = threading.Lock()
+        self._child: subprocess.Popen[str] | None = None
         self._thread = threading.Thread(target=self._work, name="report", daemon=True)
         self._thread.start()
 
@@ -37,32 +35,64 @@ class LiveReport:
         self._asked.set()
 
     def close(self) -> None:
-        """Writes it a last time and waits until it is there."""
-        self._ended = True
+        """Writes it a last time and waits until it is there; one that is under way is given up."""
+        with self._turn:
+            self._ended = True
+            if self._child is not None:
+                self._child.kill()
         self._asked.set()
-        self._thread.join(_WAIT_S)
+        self._thread.join()  # which waits for no report longer than _WAIT_S
 
     def _work(self) -> None:
         ended = False
         while not ended:
             self._asked.wait()
             self._asked.clear()
-            ended = self._ended
-            command = [sys.executable, "-m", "haloforge", "report", str(self._run)]
-            try:
-                with subprocess.Popen(command, **_QUIET) as process:
-                    if not ended:
-                        os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
-                    try:
-                        _, told = process.communicate(timeout=_WAIT_S)
-                    except subprocess.TimeoutExpired:
-                        process.kill()
-                        raise
-                fault = told.strip().splitlines()[-1:] if process.returncode else []
-                if process.returncode == 0:
-                    saved(self._run / PAGE)
-            except (OSError, subprocess.SubprocessError) as error:
-                fault = [str(error)]
-            if fault and not self._told:
+            with self._turn:
+                ended = self._ended
+            fault = self._written(last=ended)
+            with self._turn:
+                given_up = self._ended and not ended
+            if fault and not self._told and not given_up:
                 self._told = True
-                self._tell(f"{self._run / PAGE} could not be written: {fault[0]}")
+                self._tell(f"{self._run / PAGE} could not be written: {fault}")
+
+    def _written(self, last: bool) -> str | None:
+        """Writes it; what went wrong, if anything did."""
+        try:
+            with self._turn:
+                if self._ended and not last:
+                    return None
+                self._child = child = subprocess.Popen(
+                    command(self._run),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    errors="replace",
+                )
+            if not last:
+                with suppress(ProcessLookupError):  # it is done already
+                    os.setpriority(os.PRIO_PROCESS, child.pid, _NICE)
+            try:
+                _, said = child.communicate(timeout=_WAIT_S)
+            except subprocess.TimeoutExpired:
+                return f"it took longer than {_WAIT_S:.0f} s"
+            finally:
+                child.kill()
+                child.wait()
+                with self._turn:
+                    self._child = None
+            if child.returncode:
+                lines = said.strip().splitlines() or [f"it ended with {child.returncode}"]
+                return lines[-1]
+            if (self._run / PAGE).exists():
+                saved(self._run / PAGE)
+        except (OSError, HaloforgeError) as error:
+            return str(error)
+        return None
+
+
+def command(run: Path) -> Sequence[str]:
+    """What writes the report of `run`."""
+    return [sys.executable, "-m", "haloforge.observe.child", str(os.getpid()), "report", str(run)]

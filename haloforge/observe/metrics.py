@@ -7,6 +7,7 @@ score or a selection, are set again until the next one comes: a Prometheus that 
 finds them too. Those that say what goes on now end with it.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -27,7 +28,10 @@ class Kind:
     kind: Literal["counter", "gauge", "histogram"]
     says: str
     tags: tuple[str, ...] = ()
+    now: bool = False
+    """Whether it says what goes on, which is nothing once its phase is over."""
     holds: bool = False
+    """Whether its last value holds until the next."""
 
 
 METRICS = {
@@ -39,28 +43,35 @@ METRICS = {
         "counter", "Samples that failures of ours kept from a verdict (infra_error)"
     ),
     "haloforge_restarts_total": Kind("counter", "Actors that were started anew", ("part",)),
-    "haloforge_engine_requests": Kind("gauge", "Requests under way in an engine", ("engine",)),
+    "haloforge_engine_requests": Kind(
+        "gauge", "Requests under way in an engine", ("engine",), now=True
+    ),
     "haloforge_engine_capacity": Kind("gauge", "Requests it computes at once", ("engine",)),
     "haloforge_verifiers": Kind("gauge", "Verifiers that have judged in the stage"),
     "haloforge_verifying_seconds_total": Kind(
         "counter", "Seconds in which verifiers judged, of all together"
     ),
     "haloforge_queue_depth": Kind(
-        "gauge", "Requests beyond what engines compute at once; samples not judged yet", ("queue",)
+        "gauge",
+        "Requests beyond what engines compute at once; samples not judged yet",
+        ("queue",),
+        now=True,
     ),
     "haloforge_trainers": Kind("gauge", "Training workers"),
     "haloforge_training_seconds_total": Kind("counter", "Seconds of optimizer steps"),
     "haloforge_stage_seconds": Kind(
         "gauge", "Seconds of a phase of the stage so far", ("phase",), holds=True
     ),
-    "haloforge_train_step": Kind("gauge", "Optimizer steps done"),
-    "haloforge_train_loss": Kind("gauge", "Nats per trained token, of the last step"),
-    "haloforge_train_eval_loss": Kind("gauge", "Nats per token on held-out rows"),
-    "haloforge_train_lr": Kind("gauge", "Learning rate of the last step"),
-    "haloforge_train_grad_norm": Kind("gauge", "Norm of the gradient before clipping"),
-    "haloforge_train_tokens_per_s": Kind("gauge", "Trained tokens a second, of the last step"),
-    "haloforge_train_seconds": Kind("gauge", "Seconds of the last step"),
-    "haloforge_train_memory_mb": Kind("gauge", "MiB that rank 0 held at most"),
+    "haloforge_train_step": Kind("gauge", "Optimizer steps done", holds=True),
+    "haloforge_train_loss": Kind("gauge", "Nats per trained token, of the last step", holds=True),
+    "haloforge_train_eval_loss": Kind("gauge", "Nats per token on held-out rows", holds=True),
+    "haloforge_train_lr": Kind("gauge", "Learning rate of the last step", holds=True),
+    "haloforge_train_grad_norm": Kind("gauge", "Norm of the gradient before clipping", holds=True),
+    "haloforge_train_tokens_per_s": Kind(
+        "gauge", "Trained tokens a second, of the last step", holds=True
+    ),
+    "haloforge_train_seconds": Kind("gauge", "Seconds of the last step", holds=True),
+    "haloforge_train_memory_mb": Kind("gauge", "MiB that rank 0 held at most", holds=True),
     "haloforge_held_out": Kind(
         "gauge",
         "Measures on held-out problems, with their 95% interval",
@@ -82,37 +93,54 @@ _NEAR = 0.0005
 _BUCKETS = [_NEAR, *(bound for level in LEVELS[1:] for bound in (level - _NEAR, level))]
 
 
+_Series = tuple[str, tuple[tuple[str, str], ...]]
+
+
 @dataclass
 class Metrics:
     """Sets the metrics of one process; `tags` are what it stands at now."""
 
     tags: dict[str, str] = field(default_factory=lambda: dict.fromkeys(TAGS, ""))
     _made: dict[str, Metric] = field(default_factory=dict)
+    _going: dict[_Series, None] = field(default_factory=dict)
     _held: dict[tuple[str, ...], tuple[float, dict[str, str]]] = field(default_factory=dict)
+    _turn: threading.RLock = field(default_factory=threading.RLock)
 
     def count(self, name: str, number: float, **tags: str) -> None:
         """`number` more of a counter."""
-        if number:
+        if number > 0:
             self._metric(name).inc(number, {**self.tags, **tags})
 
     def set(self, name: str, value: float | None, **tags: str) -> None:
         """The value of a gauge; None is not told."""
         if value is None:
             return
-        tags = {**self.tags, **tags}
-        self._metric(name).set(value, tags)
-        kind = METRICS[name]
-        if kind.holds:
-            self._held[name, *(tags[tag] for tag in kind.tags)] = value, tags
+        kind, of = METRICS[name], {**self.tags, **tags}
+        self._metric(name).set(value, of)
+        with self._turn:
+            if kind.now:
+                self._going[name, tuple(of.items())] = None
+            if kind.holds:
+                self._held[name, *(of[tag] for tag in kind.tags)] = value, of
+
+    def rest(self) -> None:
+        """A phase is over: of what went on in it nothing does any more."""
+        with self._turn:
+            going, self._going = self._going, {}
+        for name, of in going:
+            self._metric(name).set(0, dict(of))
 
     def hold(self) -> None:
         """Sets what holds once more, each as it was last set, whatever cycle that was of."""
-        for (name, *_), (value, tags) in list(self._held.items()):  # others set meanwhile
-            self._metric(name).set(value, tags)
+        with self._turn:
+            held = list(self._held.items())
+        for (name, *_), (value, of) in held:
+            self._metric(name).set(value, of)
 
     def forget(self) -> None:
         """What comes now is of another run: nothing holds any more."""
-        self._held.clear()
+        with self._turn:
+            self._held = {}
 
     def observe(self, name: str, value: float, times: int) -> None:
         """So often the same value, for a histogram."""
@@ -127,13 +155,16 @@ class Metrics:
         for key, value in values.items():
             self.set(name, value, **{tag: key})
 
-    def _metric(self, name: str) -> "Metric":
-        if name not in self._made:
-            kind = METRICS[name]
-            keys = (*TAGS, *kind.tags)
-            if kind.kind == "histogram":
-                self._made[name] = Histogram(name, kind.says, boundaries=_BUCKETS, tag_keys=keys)
-            else:
-                made = Counter if kind.kind == "counter" else Gauge
-                self._made[name] = made(name, kind.says, tag_keys=keys)
-        return self._made[name]
+    def _metric(self, name: str) -> Metric:
+        with self._turn:
+            if name not in self._made:
+                kind = METRICS[name]
+                keys = (*TAGS, *kind.tags)
+                if kind.kind == "histogram":
+                    made = Histogram(name, kind.says, boundaries=_BUCKETS, tag_keys=keys)
+                else:
+                    made = (Counter if kind.kind == "counter" else Gauge)(
+                        name, kind.says, tag_keys=keys
+                    )
+                self._made[name] = made
+            return self._made[name]

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from haloforge.observe.activity import ACTIVITY, Activity
+import ray
+
+from haloforge.observe.activity import ACTIVITY, Activity, Interval
 from haloforge.observe.live import LiveReport
-from haloforge.observe.log import LOGS, attach
+from haloforge.observe.log import ENDED, LOGGER, LOGS, RunLog, Seldom, append, attach, detach
 from haloforge.observe.metrics import Metrics
 from haloforge.observe.settings import ObserveSettings
 from haloforge.observe.trackers import TENSORBOARD, Trackers, check_trackers
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
     from haloforge.rollout.pool import EnginePool
     from haloforge.train.metrics import StepMetrics
 
-
-STATE = "state.json"
-RUNNING, ENDED, STOPPED, FAILED = "running", "ended", "stopped", "failed"
+STATE, ENVIRONMENT = "state.json", "environment.json"
+RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
+_JOIN_S = 5.0
 
 
 class Observer:
@@ -36,25 +38,29 @@ class Observer:
 
     A run is the outermost folder: a RAFT run in a pipeline's folder is watched as the pipeline's.
     Raises ResourceError for a tracker that is not installed. Nothing it does later ends a run: what
-    cannot be written is said.
+    fails is said once, and the rest goes on.
     """
 
     def __init__(self, settings: ObserveSettings, report: Report) -> None:
+        self._settings, self._report = settings, report
+        self._log: RunLog | None = None
         if settings.enabled:
             check_trackers(settings)
-        self._settings, self._report = settings, report
+            self._log = attach(getattr(logging, settings.log_level.upper()), report.say)
+        else:
+            detach()  # one of an earlier session in this process
         self._metrics, self._activity = Metrics(), Activity()
-        self._log = attach(getattr(logging, settings.log_level.upper()), report.say)
         self._run: Path | None = None
         self._stage, self._phase, self._cycle = "", "", 0
         self._phase_began = time.monotonic()
         self._pool: EnginePool | None = None
         self._turn = threading.RLock()
         self._over = threading.Event()
-        self._reported_at = 0.0
+        self._watcher: threading.Thread | None = None
         self._live: LiveReport | None = None
         self._trackers: Trackers | None = None
-        self._failed = False
+        self._lost = Seldom()
+        self._faults: set[str] = set()
 
     def enter(self, run: Path, stage: str, config: Mapping[str, Any]) -> None:
         """The run in this folder is worked at from now on, with this stage; nothing new where it is
@@ -64,23 +70,28 @@ class Observer:
         run = run.resolve()
         if self._run is not None and run.is_relative_to(self._run):
             return
-        self._leave()
-        self._run = run
-        self._metrics.tags["run"] = shown(run) if "://" in shown(run) else _short(run)
+        self._leave(failed=False)
+        name = shown(run) if "://" in shown(run) else _short(run)
+        self._run, self._faults = run, set()
+        self._metrics.tags["run"] = name
         self.stage(stage)
+        self._tell_environment()
         self._live = LiveReport(run, self._report.say)
-        self._trackers = Trackers(run, self._metrics.tags["run"], self._settings, self._report.say)
-        self._trackers.begin(config)
+        with self._harmless("trackers are told nothing"):
+            self._trackers = Trackers(run, name, self._settings, self._report.say)
+            self._trackers.begin(config)
         self._over = threading.Event()
-        watch = threading.Thread(
-            target=self._watch, args=(self._over,), name="observer", daemon=True
+        self._watcher = threading.Thread(
+            target=self._watch, args=(self._over, self._live), name="observer", daemon=True
         )
-        watch.start()
+        self._watcher.start()
 
     def stage(self, name: str) -> None:
         """Another stage of the run begins; what comes is of no cycle."""
+        if self._run is None:
+            return
+        self._look()
         with self._turn:
-            self._look()
             self._stage, self._cycle = name, 0
             self._at()
 
@@ -91,9 +102,8 @@ class Observer:
         if self._phase or self._run is None:
             yield
             return
-        self._ask_engines()
+        self._look()
         with self._turn:
-            self._look()
             self._phase, self._phase_began = name, time.monotonic()
             self._cycle = cycle or self._cycle
             self._activity.begin()
@@ -102,112 +112,130 @@ class Observer:
         try:
             yield
         finally:
-            self._ask_engines()
-            with self._turn:
-                self._look()
+            self._look()
+            with self._turn, self._harmless("metrics are not set"):
                 self._phase = ""
+                self._metrics.rest()
 
     def engines(self, pool: "EnginePool | None") -> None:
         """These engines are asked what they do, from now on."""
         self._pool = pool
-        self._ask_engines()
+        if self._run is not None:
+            self._ask_engines()
 
     def judged(self, sample: Mapping[str, Any], verdict: Mapping[str, Any]) -> None:
         """A sample has its verdict."""
-        if self._run is None:
+        if self._run is None or self._log is None:
             return
         outcome = verdict["outcome"]
         self._activity.judged(outcome, verdict["reward"], sample["num_tokens"])
-        if self._log.level <= logging.DEBUG:
+        if outcome == Outcome.INFRA_ERROR:
+            why = (verdict.get("diagnostics") or "").strip().partition("\n")[0]
+            if line := self._lost.take(f"no verdict on a sample: {why or 'no reason is known'}"):
+                LOGGER.warning("%s", line, extra={"sample_id": sample["sample_id"]})
+        elif self._log.level <= logging.DEBUG:
             told = f"{sample['problem_id']} {sample['index']}: {outcome}, {verdict['reward']:g}"
-            logging.getLogger("haloforge").debug(told, extra={"sample_id": sample["sample_id"]})
+            LOGGER.debug("%s", told, extra={"sample_id": sample["sample_id"]})
 
     def verified(self, told: Mapping[str, Any] | None) -> None:
         """What a verifier did, as it sends it."""
-        if told is not None:
+        if told is not None and self._run is not None:
             self._activity.verified(told)
 
     def restarted(self, part: str, number: int) -> None:
         """So many engines, verifiers or trainers died and were started anew."""
-        if number:
+        if number and self._run is not None:
             self._activity.restarted(part, number)
+            LOGGER.warning("%d of the part %s died and began anew", number, part)
 
     def trained(self, step: "StepMetrics", workers: int) -> None:
         """An optimizer step is done."""
         if self._run is None:
             return
-        values: dict[str, float | None] = {name: getattr(step, name) for name in WATCHED}
-        self._metrics.set("haloforge_train_step", step.step)
-        for name, value in values.items():
-            self._metrics.set(f"haloforge_train_{name}", value)
         self._activity.trained(step.seconds, workers)
+        values: dict[str, float | None] = {name: getattr(step, name) for name in WATCHED}
+        with self._harmless("metrics are not set"):
+            self._metrics.set("haloforge_train_step", step.step)
+            for name, value in values.items():
+                self._metrics.set(f"haloforge_train_{name}", value)
         if self._trackers is not None:
             part = f"{self._stage} {self._cycle}" if self._cycle else self._stage
             self._trackers.step(part, values, step.step)
 
     def selected(self, summary: Mapping[str, Any], health: Mapping[str, float | None]) -> None:
         """What a cycle's selection kept and dropped, and the signs of a collapse."""
-        rules = {
-            "kept": summary["kept"],
-            **{f"dropped_{k}": v for k, v in summary["dropped"].items()},
-        }
-        self._metrics.set_all("haloforge_selected", "rule", rules)
-        self._metrics.set_all("haloforge_health", "sign", dict(health))
+        if self._run is None:
+            return
+        dropped = {f"dropped_{rule}": number for rule, number in summary["dropped"].items()}
+        with self._harmless("metrics are not set"):
+            self._metrics.set_all(
+                "haloforge_selected", "rule", {"kept": summary["kept"], **dropped}
+            )
+            self._metrics.set_all("haloforge_health", "sign", dict(health))
         judged = max(1, summary["samples"] - summary["outcomes"].get(Outcome.INFRA_ERROR, 0))
-        shares = {
+        values = {"raft/mean_reward": summary["mean_reward"], "raft/kept": summary["kept"]}
+        values |= {
             f"outcomes/{name}": count / judged
             for name, count in summary["outcomes"].items()
             if name != Outcome.INFRA_ERROR
-        }
-        values = {
-            "raft/mean_reward": summary["mean_reward"],
-            "raft/kept": summary["kept"],
-            **shares,
         }
         values |= {f"health/{name}": value for name, value in health.items()}
         self._track("selection", values)
 
     def measured(self, measures: "Mapping[str, Estimate]") -> None:
         """What a benchmark came to, or the cycle's policy on held-out problems."""
-        for name, found in measures.items():
-            bounds = {"mean": found.mean, "low": found.low, "high": found.high}
-            for bound, value in bounds.items():
-                self._metrics.set("haloforge_held_out", value, measure=name, bound=bound)
+        if self._run is None:
+            return
+        with self._harmless("metrics are not set"):
+            for name, found in measures.items():
+                bounds = {"mean": found.mean, "low": found.low, "high": found.high}
+                for bound, value in bounds.items():
+                    self._metrics.set("haloforge_held_out", value, measure=name, bound=bound)
         of = "held_out" if self._stage == "raft" else self._stage
         self._track(of, {f"{of}/{name}": found.mean for name, found in measures.items()})
 
     def ended(self, what: str) -> None:
         """A stage or a cycle has ended: the report says so."""
-        logging.getLogger("haloforge").debug(f"{what} has ended")
         if self._live is not None:
+            LOGGER.debug("%s has ended", what)
             self._look()
             self._live.write()
 
     def close(self, error: BaseException | None = None) -> None:
         """Nothing more is watched; `error` is what ended the run, if one did."""
         if error is not None and self._run is not None:
-            expected = isinstance(error, KeyboardInterrupt)
-            level = logging.WARNING if expected else logging.ERROR
-            told = "stopped" if expected else f"{type(error).__name__}: {error}"
-            logging.getLogger("haloforge").log(level, told, exc_info=None if expected else error)
-            self._leave(STOPPED if expected else FAILED, told)
-        self._leave()
+            if isinstance(error, KeyboardInterrupt):
+                LOGGER.warning("stopped", extra={ENDED: error})
+                self._tell_state(STOPPED)
+            else:
+                told = f"{type(error).__name__}: {error}"
+                LOGGER.error("%s", told, exc_info=error, extra={ENDED: error})
+                self._tell_state(FAILED, told)
+        self._leave(failed=error is not None)
 
-    def _leave(self, state: str = ENDED, message: str = "") -> None:
+    def _leave(self, failed: bool) -> None:
         if self._run is None:
             return
-        self._over.set()
         self._look()
-        self._tell_state(state, message)
+        if not failed:
+            self._tell_state(FINISHED)
+        self._over.set()
+        if self._watcher is not None:
+            self._watcher.join(_JOIN_S)  # which may wait for engines
+        if lost := self._lost.rest():
+            LOGGER.warning("no verdict on %d more samples", lost)
         if self._trackers is not None:
-            self._trackers.close()
-        for path in self._files():
-            saved(path)
+            with self._harmless("trackers are told nothing"):
+                self._trackers.close(failed)
+        self._save()
         if self._live is not None:
             self._live.close()
-        self._log.end()
         self._metrics.forget()
-        self._run = self._live = self._trackers = None
+        with self._turn:
+            if self._log is not None:
+                self._log.end()
+            self._run = self._live = self._trackers = self._watcher = None
+            self._phase = ""
 
     def _track(self, part: str, values: Mapping[str, float | None]) -> None:
         if self._trackers is not None:
@@ -217,101 +245,115 @@ class Observer:
         """Where the run stands, for metrics and log."""
         self._metrics.tags["stage"] = self._stage
         self._metrics.tags["cycle"] = str(self._cycle or "")
-        if self._run is not None:
+        if self._run is not None and self._log is not None:
             self._log.begin(self._run, self._stage.replace(" ", "_"), self._cycle)
 
-    def _watch(self, over: threading.Event) -> None:
+    def _watch(self, over: threading.Event, live: LiveReport) -> None:
+        reported = time.monotonic()
         while not over.wait(self._settings.every_s):
-            self._ask_engines()
             self._look()
-            waited = time.monotonic() - self._reported_at
-            if self._live is not None and 0 < self._settings.report_s <= waited:
-                self._reported_at = time.monotonic()
-                self._live.write()
-                for path in self._files():
-                    saved(path)
+            every_s = self._settings.report_s
+            if every_s and time.monotonic() - reported >= every_s:
+                reported = time.monotonic()
+                live.write()
+                self._save()
 
     def _ask_engines(self) -> None:
         pool = self._pool
-        if pool is not None and self._run is not None:
-            self._activity.generated(pool.loads())
+        if pool is not None:
+            with self._harmless("engines were not asked what they do"):
+                try:
+                    self._activity.generated(pool.loads())
+                except Exception:
+                    if self._pool is pool:  # else they were just ended
+                        raise
 
     def _look(self) -> None:
         """Tells what came since the last time: to Ray's metrics, and as a row of the activity."""
+        if self._run is None:
+            return
+        self._ask_engines()
         with self._turn:
             if self._run is None:
                 return
             now, row = self._activity.take()
-            metrics = self._metrics
-            metrics.hold()
-            for outcome, number in now.outcomes.items():
-                metrics.count("haloforge_samples_total", number, outcome=outcome)
-            metrics.count("haloforge_failures_total", now.outcomes[Outcome.INFRA_ERROR])
-            for reward, number in now.rewards.items():
-                metrics.observe("haloforge_reward", reward, number)
-            metrics.count("haloforge_tokens_total", now.tokens)
-            metrics.count("haloforge_cache_hits_total", now.cached)
-            metrics.count("haloforge_verifying_seconds_total", now.verifying_s)
-            metrics.count("haloforge_training_seconds_total", now.training_s)
-            for part, number in now.restarts.items():
-                metrics.count("haloforge_restarts_total", number, part=part)
-            over = 0.0
-            for name, load in now.engines.items():
-                metrics.set("haloforge_engine_requests", load["requests"], engine=name)
-                metrics.set("haloforge_engine_capacity", load["capacity"], engine=name)
-                over += max(0.0, load["requests"] - load["capacity"])
-            if now.engines:
-                metrics.set("haloforge_queue_depth", over, queue="engines")
-            if row["verifiers"]:
-                metrics.set("haloforge_verifiers", row["verifiers"]["actors"])
-                metrics.set("haloforge_queue_depth", row["verifiers"]["queued"], queue="verifiers")
-            if row["trainers"]:
-                metrics.set("haloforge_trainers", row["trainers"]["workers"])
-            if not self._phase:
-                return
-            seconds = time.monotonic() - self._phase_began
-            metrics.set("haloforge_stage_seconds", seconds, phase=self._phase)
-            told = {"stage": self._stage, "phase": self._phase, "cycle": self._cycle or None, **row}
-            self._append(json.dumps(told))
+            with self._harmless("metrics are not set"):
+                self._set(now, row)
+            if self._phase:
+                told = {"stage": self._stage, "phase": self._phase, "cycle": self._cycle or None}
+                with self._harmless("what the run does is not all kept"):
+                    append(self._run / LOGS / ACTIVITY, json.dumps({**told, **row}))
 
-    def _append(self, line: str) -> None:
+    def _set(self, now: Interval, row: Mapping[str, Any]) -> None:
+        metrics = self._metrics
+        metrics.hold()
+        for outcome, number in now.outcomes.items():
+            metrics.count("haloforge_samples_total", number, outcome=outcome)
+        metrics.count("haloforge_failures_total", now.outcomes[Outcome.INFRA_ERROR])
+        for reward, number in now.rewards.items():
+            metrics.observe("haloforge_reward", reward, number)
+        metrics.count("haloforge_tokens_total", now.tokens)
+        metrics.count("haloforge_cache_hits_total", now.cached)
+        metrics.count("haloforge_verifying_seconds_total", now.verifying_s)
+        metrics.count("haloforge_training_seconds_total", now.training_s)
+        for part, number in now.restarts.items():
+            metrics.count("haloforge_restarts_total", number, part=part)
+        if not self._phase:
+            return
+        for name, load in now.engines.items():
+            metrics.set("haloforge_engine_requests", load["requests"], engine=name)
+            metrics.set("haloforge_engine_capacity", load["capacity"], engine=name)
+        if now.engines:
+            over = [max(0.0, load["requests"] - load["capacity"]) for load in now.engines.values()]
+            metrics.set("haloforge_queue_depth", sum(over), queue="engines")
+        if row["verifiers"]:
+            metrics.set("haloforge_verifiers", row["verifiers"]["actors"])
+            metrics.set("haloforge_queue_depth", row["verifiers"]["queued"], queue="verifiers")
+        if row["trainers"]:
+            metrics.set("haloforge_trainers", row["trainers"]["workers"])
+        seconds = time.monotonic() - self._phase_began
+        metrics.set("haloforge_stage_seconds", seconds, phase=self._phase)
+
+    def _tell_environment(self) -> None:
+        """`environment.json`: versions and hardware of this sitting."""
         assert self._run is not None
-        try:
-            path = self._run / LOGS / ACTIVITY
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except OSError as error:
-            self._cannot_write(ACTIVITY, error)
+        if ray.is_initialized():
+            from haloforge.benchmark.environment import environment
+
+            with self._harmless("versions and hardware are not kept"):
+                write_atomic(self._run / LOGS / ENVIRONMENT, environment().model_dump_json() + "\n")
 
     def _tell_state(self, state: str, message: str = "") -> None:
-        """`state.json`: how the run stands. One that a kill ended stands there as running, and no
+        """`state.json`: how the run stands. One that a kill ended stands there as running, while no
         process holds its folder."""
         if self._run is None:
             return
-        told = {
-            "state": state,
-            "stage": self._stage,
-            "phase": self._phase,
-            "cycle": self._cycle or None,
-            "at": round(time.time(), 2),
-            "message": message,
-        }
-        try:
+        at = {"stage": self._stage, "phase": self._phase, "cycle": self._cycle or None}
+        told = {"state": state, **at, "at": round(time.time(), 2), "message": message}
+        with self._harmless("how the run stands is not kept"):
             write_atomic(self._run / LOGS / STATE, json.dumps(told) + "\n")
-        except OSError as error:
-            self._cannot_write(STATE, error)
 
-    def _cannot_write(self, what: str, error: OSError) -> None:
-        if not self._failed:
-            self._failed = True
-            self._report.say(f"{what} is not kept: {error.strerror or error}")
+    def _save(self) -> None:
+        """What grows while a run goes on gets to object storage now and then, if the run is
+        there."""
+        if self._run is None:
+            return
+        with self._harmless("logs are not stored"):
+            for folder in (self._run / LOGS, self._run / TENSORBOARD):
+                for path in folder.glob("*"):
+                    if path.is_file() and path.suffix != ".tmp":
+                        saved(path)
 
-    def _files(self) -> list[Path]:
-        """What grows while a run goes on."""
-        assert self._run is not None
-        folders = (self._run / LOGS, self._run / TENSORBOARD)
-        return [path for folder in folders for path in folder.glob("*") if path.is_file()]
+    @contextmanager
+    def _harmless(self, fault: str) -> Iterator[None]:
+        """A block whose errors end no run. They are said once for each kind of fault."""
+        try:
+            yield
+        except Exception as error:  # of Ray, of a disk, of object storage
+            if fault not in self._faults:
+                self._faults.add(fault)
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                self._report.say(f"observe: {fault}: {lines[0]}; the run goes on")
 
 
 def _short(run: Path) -> str:

@@ -2,190 +2,194 @@
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from haloforge.errors import ResourceError
+from haloforge.observe.backends import TENSORBOARD, TRACKERS, Tracker, plain_name
 from haloforge.observe.settings import ObserveSettings
-from haloforge.store.run import read_record, write_atomic
+from haloforge.store.remote import saved
+from haloforge.store.run import read_record
 
-TENSORBOARD = "tensorboard"
-_STATE = "trackers.json"
-_NEEDS = {"wandb": "wandb", "mlflow": "mlflow"}
-_PARAM_CHARS = 500  # the most that MLflow's servers of any version take
-
-
-class Tracker(Protocol):
-    """Takes a run's curves."""
-
-    def begin(self, config: Mapping[str, Any]) -> None:
-        """The run's settings, by dotted names."""
-
-    def log(self, values: Mapping[str, float], axis: str, step: int) -> None:
-        """Values by name at a place on `axis`, `step` or `cycle`, which only grows."""
-
-    def close(self) -> None:
-        """Nothing more comes in this sitting."""
-
-
-class _TensorBoard:
-    def __init__(self, run: Path, name: str, settings: ObserveSettings, known: str | None) -> None:
-        from tensorboardX import SummaryWriter
-
-        self.id = ""
-        self._writer = SummaryWriter(str(run / TENSORBOARD), flush_secs=10)
-
-    def begin(self, config: Mapping[str, Any]) -> None:
-        self._writer.add_text("settings", "\n".join(f"    {k}: {v}" for k, v in config.items()))
-
-    def log(self, values: Mapping[str, float], axis: str, step: int) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-class _Wandb:
-    def __init__(self, run: Path, name: str, settings: ObserveSettings, known: str | None) -> None:
-        import wandb
-
-        self._run = wandb.init(
-            project=settings.project, name=name, dir=str(run), id=known, resume="allow"
-        )
-        self.id = str(self._run.id)
-        for axis in ("step", "cycle"):
-            self._run.define_metric(axis)
-        self._run.define_metric("train/*", step_metric="step")
-        self._run.define_metric("*", step_metric="cycle")
-
-    def begin(self, config: Mapping[str, Any]) -> None:
-        self._run.config.update(dict(config), allow_val_change=True)
-
-    def log(self, values: Mapping[str, float], axis: str, step: int) -> None:
-        self._run.log({**values, axis: step})
-
-    def close(self) -> None:
-        self._run.finish()
-
-
-class _Mlflow:
-    def __init__(self, run: Path, name: str, settings: ObserveSettings, known: str | None) -> None:
-        import mlflow
-
-        self._client = mlflow.MlflowClient()
-        experiment = self._client.get_experiment_by_name(settings.project)
-        where = experiment and experiment.experiment_id
-        if where is None:
-            where = self._client.create_experiment(settings.project)
-        self.id = known or self._client.create_run(where, run_name=name).info.run_id
-        if known:
-            self._client.update_run(known, status="RUNNING")
-
-    def begin(self, config: Mapping[str, Any]) -> None:
-        known = self._client.get_run(self.id).data.params
-        for name, value in config.items():
-            if name not in known:  # a parameter cannot be changed
-                self._client.log_param(self.id, name, str(value)[:_PARAM_CHARS])
-
-    def log(self, values: Mapping[str, float], axis: str, step: int) -> None:
-        for name, value in values.items():
-            # Its names take neither @ nor brackets.
-            self._client.log_metric(self.id, name.replace("@", "_at_"), value, step=step)
-
-    def close(self) -> None:
-        self._client.set_terminated(self.id)
-
-
-_TRACKERS: dict[str, Any] = {TENSORBOARD: _TensorBoard, "wandb": _Wandb, "mlflow": _Mlflow}
+STATE = "trackers.json"
+CLOSE_S = 30.0
+"""What a run waits for its trackers at its end, at most."""
+_WAITING = 10_000  # things to tell that wait for a tracker
+_INSTALLED_ALONE = ("wandb", "mlflow")
+__all__ = ["TENSORBOARD", "Tracker", "Trackers", "check_trackers"]
 
 
 def check_trackers(settings: ObserveSettings) -> None:
     """Raises ResourceError for a tracker that is asked for and not installed."""
     for name in settings.trackers:
-        if name in _NEEDS and importlib.util.find_spec(_NEEDS[name]) is None:
+        if name in _INSTALLED_ALONE and importlib.util.find_spec(name) is None:
             raise ResourceError(
                 f"observe.trackers names {name}, which is not installed: pip install {name}"
             )
 
 
 class Trackers:
-    """Those of a run, in one. What was told before a run was stopped is not told again; after a
-    kill the steps since the last cycle are.
+    """Those of a run, in one. Each has a thread of its own: a run waits for none but for a while at
+    its end.
 
-    One that fails, as where its server does not answer, is left out from then on, and that is said:
-    no run ends by it.
+    What one took is not told it again when the run goes on, after a kill neither: `logs/trackers.
+    json` says what that is, and which run of theirs it is. One that fails, as where its server does
+    not answer, is left out from then on, and that is said: no run ends by it.
     """
 
     def __init__(
         self, run: Path, name: str, settings: ObserveSettings, tell: Callable[[str], None]
     ) -> None:
-        self._tell = tell
-        self._path = run / "logs" / _STATE
-        state = read_record(self._path)
+        self._tell, self._path = tell, run / "logs" / STATE
+        self._turn = threading.Lock()
+        self._unkept = False
+        state: dict[str, Any] = {}
+        with suppress(OSError):  # which is said where it cannot be written
+            state = read_record(self._path)
         self._ids: dict[str, str] = state.get("ids", {})
         self._steps: dict[str, int] = state.get("steps", {})  # in the order of trainings
-        self._cycles: dict[str, int] = state.get("cycles", {})
-        self._trackers: dict[str, Tracker] = {}
-        for each in dict.fromkeys(settings.trackers):
-            with self._guarded(each):
-                tracker = _TRACKERS[each](run, name, settings, self._ids.get(each))
-                self._trackers[each] = tracker
+        self._told: dict[str, dict[str, int]] = state.get("told", {})
+        self._lanes = {
+            each: _Lane(each, self._opener(each, run, name, settings), self._failed)
+            for each in dict.fromkeys(settings.trackers)
+        }
+
+    def _opener(
+        self, each: str, run: Path, name: str, settings: ObserveSettings
+    ) -> Callable[[], Tracker]:
+        def opened() -> Tracker:
+            tracker: Tracker = TRACKERS[each](run, name, settings, self._ids.get(each))
+            with self._turn:
                 self._ids[each] = tracker.id
-        self._keep()
+            self._keep()
+            return tracker
+
+        return opened
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """The run's settings, as a tree."""
-        self._each(lambda tracker: tracker.begin(dict(_flat(config))))
+        flat = dict(_flat(config))
+        for lane in self._lanes.values():
+            lane.put(lambda tracker: tracker.begin(flat))
 
     def step(self, part: str, values: Mapping[str, float | None], step: int) -> None:
         """Values of an optimizer step, counted from 1, of the training called `part`. On the axis
         the steps of one follow those of another."""
-        steps = self._steps
-        if step <= steps.get(part, 0):
-            return
-        earlier = list(steps).index(part) if part in steps else len(steps)
-        before = sum(list(steps.values())[:earlier])
-        steps[part] = step
-        known = {f"train/{name}": value for name, value in values.items() if value is not None}
-        self._each(lambda tracker: tracker.log(known, "step", before + step))
+        with self._turn:
+            earlier = list(self._steps).index(part) if part in self._steps else len(self._steps)
+            before = sum(list(self._steps.values())[:earlier])
+            self._steps[part] = max(step, self._steps.get(part, 0))
+        named = {f"train/{name}": value for name, value in values.items()}
+        self._log(part, named, "step", step, before + step)
 
     def cycle(self, part: str, values: Mapping[str, float | None], cycle: int) -> None:
         """What a cycle came to, or a benchmark."""
-        if cycle <= self._cycles.get(part, -1):
-            return
-        self._cycles[part] = cycle
-        known = {name: value for name, value in values.items() if value is not None}
-        self._each(lambda tracker: tracker.log(known, "cycle", cycle))
+        self._log(part, values, "cycle", cycle, cycle)
+
+    def close(self, failed: bool = False) -> None:
+        """Nothing more comes in this sitting, which `failed` or not. Waits until all is told, but
+        no longer than CLOSE_S."""
+        until = time.monotonic() + CLOSE_S
+        lanes, self._lanes = self._lanes, {}
+        for lane in lanes.values():
+            lane.end(failed)
+        for name, lane in lanes.items():
+            if not lane.ended(max(0.0, until - time.monotonic())):
+                self._tell(
+                    f"tracker {name}: does not take what is told it in {CLOSE_S:.0f} s; the run "
+                    "ends without it"
+                )
         self._keep()
+        if self._path.exists():
+            saved(self._path)
 
-    def close(self) -> None:
-        """Nothing more comes in this sitting."""
-        self._each(lambda tracker: tracker.close())
-        self._trackers = {}
-        self._keep()
+    def _log(
+        self, part: str, values: Mapping[str, float | None], axis: str, step: int, place: int
+    ) -> None:
+        known = {plain_name(name): float(v) for name, v in values.items() if v is not None}
+        for name, lane in self._lanes.items():
 
-    def _each(self, do: Callable[[Tracker], None]) -> None:
-        for name, tracker in list(self._trackers.items()):
-            with self._guarded(name):
-                do(tracker)
+            def log(tracker: Tracker, name: str = name) -> None:
+                told = self._told.setdefault(name, {})
+                if step <= told.get(part, -1):
+                    return
+                tracker.log(known, axis, place)
+                with self._turn:
+                    told[part] = step
+                self._keep()
 
-    @contextmanager
-    def _guarded(self, name: str) -> Iterator[None]:
-        """A block in which an error of the tracker's own ends that tracker alone."""
-        try:
-            yield
-        except Exception as error:
-            self._trackers.pop(name, None)
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            self._tell(f"tracker {name} is left out from here on: {lines[0]}")
+            lane.put(log)
+
+    def _failed(self, name: str, reason: str) -> None:
+        self._tell(f"tracker {name} is left out from here on: {reason}")
 
     def _keep(self) -> None:
-        state = {"ids": self._ids, "steps": self._steps, "cycles": self._cycles}
-        write_atomic(self._path, json.dumps(state) + "\n")
+        """A kill loses nothing of it. A failing power may, or a copy of this machine's where the
+        run is in object storage, which gets it at the end: then it is told twice."""
+        with self._turn:
+            state = {"ids": self._ids, "steps": self._steps, "told": self._told}
+            partial = self._path.with_name(f"{STATE}.{os.getpid()}.tmp")
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                partial.write_text(json.dumps(state) + "\n")
+                partial.replace(self._path)
+            except OSError as error:
+                unkept, self._unkept = self._unkept, True
+                if not unkept:
+                    self._tell(f"{self._path} cannot be written: {error.strerror or error}")
+
+
+class _Lane:
+    """A tracker, and the thread that opens it and tells it all, in order."""
+
+    def __init__(
+        self, name: str, opened: Callable[[], Tracker], failed: Callable[[str, str], None]
+    ) -> None:
+        self._name, self._opened, self._failed = name, opened, failed
+        self._work: queue.Queue[Callable[[Tracker], None] | None] = queue.Queue(_WAITING)
+        self._over = False
+        self._thread = threading.Thread(target=self._go, name=f"tracker {name}", daemon=True)
+        self._thread.start()
+
+    def put(self, do: Callable[[Tracker], None]) -> None:
+        """Soon; not at all once the tracker is left out."""
+        if self._over:
+            return
+        try:
+            self._work.put_nowait(do)
+        except queue.Full:
+            self._over = True
+            self._failed(self._name, f"{_WAITING} things to tell wait for it")
+
+    def end(self, failed: bool) -> None:
+        """After all else, the tracker is closed."""
+        self.put(lambda tracker: tracker.close(failed))
+        try:
+            self._work.put_nowait(None)
+        except queue.Full:
+            self._over = True
+
+    def ended(self, wait_s: float) -> bool:
+        """Whether it is, within so many seconds."""
+        self._thread.join(wait_s)
+        return not self._thread.is_alive()
+
+    def _go(self) -> None:
+        try:
+            tracker = self._opened()
+            while (do := self._work.get()) is not None:
+                do(tracker)
+        except Exception as error:  # of its own, whatever that may be
+            if not self._over:
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                self._failed(self._name, lines[0])
+        self._over = True
 
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:

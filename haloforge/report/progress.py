@@ -1,6 +1,5 @@
 """What a user sees while a run goes on: a live view on a terminal, plain lines elsewhere."""
 
-import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,11 +8,13 @@ from functools import cache
 
 from rich.console import Console
 
+from haloforge.observe.log import LOGGER
 from haloforge.report.display import Display, Failure
 from haloforge.report.hostile import first_line, visible
 from haloforge.report.stages import Node, Stage, Tree, duration
 
-_LOGGER = logging.getLogger("haloforge")
+from haloforge.observe.log import LOGGER
+
 
 __all__ = ["Report", "Stage"]
 _FAILURES_S = 15.0
@@ -38,12 +39,12 @@ class Report:
 
     def say(self, line: str) -> None:
         """One line for the user, and for the log."""
-        _LOGGER.info(line)
+        LOGGER.info("%s", line)
         self._print(line)
 
     def warn(self, line: str) -> None:
         """The same, of what the user should look at."""
-        _LOGGER.warning(line)
+        LOGGER.warning("%s", line)
         self._print(line)
 
     def _print(self, line: str) -> None:

@@ -57,6 +57,13 @@ def test_three_adapters_of_one_base_need_one_start(
     assert len({result["policy"] for result in results}) == 3
     assert len({result["samples_digest"] for result in results}) == 3, "one answered for all"
     assert "adapter_1 - adapter_0" in done.stdout
+    look = [sys.executable, "-m", "haloforge", "samples", str(tmp_path / "out"), "--json"]
+    shown = subprocess.run(look, capture_output=True, text=True, check=True).stdout
+    rows = [json.loads(line) for line in shown.splitlines()]
+    assert {row["source"] for row in rows} == {adapter.name for adapter in adapters}
+    assert len(rows) == len(adapters) * 3 * 2
+    for row in rows:
+        assert row["prompt"].startswith(f"Print {row['problem_id'].removeprefix('p')}.")
 
 
 @pytest.mark.slow

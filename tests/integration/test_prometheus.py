@@ -139,8 +139,8 @@ def test_what_a_run_came_to_stays_until_the_next(watched: Watched) -> None:
     assert {float(value) for _, value in score["values"]} == {results["measures"]["pass@1"]["mean"]}
     first, last = score["values"][0][0], score["values"][-1][0]
     assert last - first > LAST_S + 2
-    there = watched.prometheus.over("ray_haloforge_verifiers", watched.start, watched.end)
-    assert max(each["values"][-1][0] for each in there) < last  # what goes on ends with its phase
+    busy = watched.prometheus.over("ray_haloforge_verifiers", watched.start, watched.end)
+    assert max(each["values"][-1][0] for each in busy) < last  # what goes on ends with its phase
     kept = watched.last("ray_haloforge_selected", "cycle", "rule")
     assert kept["1", "kept"] > 0
 
