@@ -217,7 +217,10 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Training workers, and how many of them are at a step on average. Low: validation, "
             "checkpoints and starting take the time, as with very few steps.",
             (
-                Ask(f"sum by (run) ({rate('training_seconds_total')} * {mean('trainers')})", "{{run}} busy"),
+                Ask(
+                    f"sum by (run) ({rate('training_seconds_total')} * {mean('trainers')})",
+                    "{{run}} busy",
+                ),
                 Ask(f"sum by (run) ({mean('trainers')})", "{{run}} number"),
             ),
             dashed="number",
