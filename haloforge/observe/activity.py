@@ -143,9 +143,9 @@ class Activity:
             if self._verifiers:
                 verifiers = {
                     "actors": len(self._verifiers),
-                    # What they send counts the time since a group began, which may be an earlier
-                    # interval's.
-                    "busy": round(min(len(self._verifiers), now.verifying_s / seconds), 3),
+                    # More than there are where a group took longer than the interval: the report
+                    # gives that back to those before.
+                    "busy": round(now.verifying_s / seconds, 3),
                     "queued": max(0, self._waiting),
                 }
             if self._workers:

@@ -221,7 +221,7 @@ def test_a_pipeline_is_one_run_with_a_log_a_stage(tmp_path: Path, pages: list[Pa
     watching.close()
     names = {path.name for path in (tmp_path / "p" / "logs").iterdir()}
     stages = {"benchmark_base.jsonl", "raft.jsonl"}
-    assert names == {*stages, "activity.jsonl", "trackers.json"}
+    assert names == {*stages, "activity.jsonl", "trackers.json", "state.json"}
     for path, told in zip(sorted(stages), ("benchmark base", "raft"), strict=True):
         (line,) = lines_of(tmp_path / "p" / "logs" / path)
         assert (line["stage"], line["message"]) == (told.replace(" ", "_"), f"in {told}")
@@ -374,3 +374,26 @@ def test_samples_are_told_one_by_one_at_level_debug(tmp_path: Path, pages: list[
     lines = lines_of(tmp_path / "logs" / "raft.jsonl")
     told = [(line["sample_id"], line["message"]) for line in lines]
     assert told == [("s0", "p 0: passed, 1"), ("s1", "p 1: passed, 1")]
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (None, {"state": "finished", "message": ""}),
+        (KeyboardInterrupt(), {"state": "stopped", "message": ""}),
+        (InfraError("no engine is left"), {"state": "failed"}),
+    ],
+)
+def test_how_a_run_stands_is_kept(
+    tmp_path: Path, pages: list[Page], error: BaseException | None, state: dict[str, str]
+) -> None:
+    watching, _ = observer()
+    watching.enter(tmp_path, "raft", {})
+    with watching.phase("train", 2):
+        kept = json.loads((tmp_path / "logs" / "state.json").read_text())
+        at = {name: kept[name] for name in ("state", "stage", "phase", "cycle")}
+        assert at == {"state": "running", "stage": "raft", "phase": "train", "cycle": 2}
+    watching.close(error)
+    kept = json.loads((tmp_path / "logs" / "state.json").read_text())
+    assert state.items() <= kept.items()
+    assert ("no engine is left" in kept["message"]) == (kept["state"] == "failed")

@@ -23,6 +23,17 @@ def test_shares_are_weighed_by_time(tmp_path: Path) -> None:
     assert (found.seconds, found.samples, found.longest_queue) == (40.0, 40, 90)
 
 
+def test_work_that_was_told_late_is_shown_when_it_was_done(tmp_path: Path) -> None:
+    late = {"actors": 2, "busy": 5.0, "queued": 0}  # 50 s of work: 20 of them fit in 10 s
+    rows = [interval(1e9 + 10 * n, verifiers=None, cycle=1) for n in (1, 2, 3)]
+    rows.append(interval(1e9 + 40, verifiers=late, cycle=1))
+    rows.insert(0, interval(1e9, verifiers=None, cycle=0))
+    write_activity(tmp_path, rows)
+    found = read_activity(Files(tmp_path))
+    work = [each.uses["verifiers"].busy if "verifiers" in each.uses else None for each in found]
+    assert work == pytest.approx([None, None, 1.0, 2.0, 2.0])
+
+
 def test_breaks_are_cut_out_and_bins_are_few(tmp_path: Path) -> None:
     rows = [interval(1e9 + 10 * n) for n in range(1, 601)]
     rows += [interval(1e9 + 90_000 + 10 * n, phase="train") for n in range(1, 601)]
