@@ -1,5 +1,6 @@
 """What an observer leaves of a run, without Ray and with engines that stand in."""
 
+import json
 import logging
 import threading
 from collections.abc import Iterator
