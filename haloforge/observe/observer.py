@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from haloforge.observe.activity import ACTIVITY, Activity, Interval
-from haloforge.observe.live import LiveReport
+from haloforge.observe.live import PAGE, LiveReport
 from haloforge.observe.log import ENDED, LOGGER, LOGS, RunLog, Seldom, append, attach, detach
 from haloforge.observe.metrics import Metrics
 from haloforge.observe.settings import ObserveSettings
@@ -76,6 +76,8 @@ class Observer:
         self.stage(stage)
         self._tell_environment()
         self._live = LiveReport(run, self._report.say)
+        if "://" not in name:
+            self._report.point_to(f"report: {name}/{PAGE} (samples: halo-forge view {name})")
         with self._harmless("trackers are told nothing"):
             self._trackers = Trackers(run, name, self._settings, self._report.say)
             self._trackers.begin(config)

@@ -44,6 +44,10 @@ class Report:
         LOGGER.warning("%s", line)
         self._print(line)
 
+    def point_to(self, line: str) -> None:
+        """Says where to look, which is for no log."""
+        self._print(line)
+
     def _print(self, line: str) -> None:
         self._console.print(visible(line), soft_wrap=True, markup=False)
 
