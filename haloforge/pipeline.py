@@ -10,11 +10,11 @@ from haloforge.benchmark.results import Result
 from haloforge.config import Settings
 from haloforge.preflight import check_pipeline
 from haloforge.raft.cycle import raft
-from haloforge.report.page import write_report
 from haloforge.report.summary import summarize
 from haloforge.session import Session
 from haloforge.sft import sft
 from haloforge.store.clock import Clock
+from haloforge.store.lock import hold
 from haloforge.store.remote import run_folder
 from haloforge.store.run import set_aside, write_atomic
 
@@ -28,14 +28,15 @@ def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
 
     A stage that has ended is not repeated. `summary.json` holds the measures and seconds,
     `report.html` shows them. Raises InputError where problems to train on are among those to
-    measure on, and what the stages raise.
+    measure on, where another process is at work in `output`, and what the stages raise.
     """
     check_pipeline(settings)
     output = run_folder(settings.output)
     if fresh and output.exists():
         set_aside(output)
-    with Session(settings) as session:
-        session.observer.enter(output, "pipeline", settings.model_dump(mode="json"))
+    hold(output)
+    config = settings.model_dump(mode="json")
+    with Session(settings) as session, session.observer.run(output, "pipeline", config):
         clock = Clock(output / _SECONDS, partial(_stage, session))
         session.report.plan(_STAGES)
         base = session.policy(None)
@@ -60,8 +61,7 @@ def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
             "engine_starts": session.engine_starts,
             "engine_start_seconds": round(session.seconds_starting, 1),
         }
-    write_atomic(output / SUMMARY, json.dumps(summary, indent=2) + "\n")
-    write_report(output)
+        write_atomic(output / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return results
 
 

@@ -116,6 +116,7 @@ def sample_and_judge(
             stage.already(done.count)
 
         def drawn_and_judged() -> JudgedRows:
+            session.observer.verifiers(session.fleet.min_actors)
             drawn = rollout_stage(done.left(PASS_ROWS), pool, asked, sampling)
             return judged_rows(verify, session.fleet, drawn, by_id, title, session.observer)
 
@@ -213,6 +214,7 @@ def judge_again(
 
         def read_and_judged() -> JudgedRows:
             fleet = session.fleet
+            session.observer.verifiers(fleet.min_actors)
             rows = partial(_stored, folder.resolve(), frozenset(islice(left, PASS_ROWS)))
             stored = StoredSamples(rows, fleet.max_actors)
             observer = session.observer
@@ -224,6 +226,9 @@ def judge_again(
             if row["sample_id"] in left:
                 left.remove(row["sample_id"])
                 shards.add(row, verdict)
+                session.observer.judged(row, verdict)
+                if verdict["outcome"] == Outcome.INFRA_ERROR:
+                    session.report.failed(verdict["diagnostics"], row["sample_id"])
                 stage.advance()
 
 

@@ -95,9 +95,14 @@ class Session:
         try:
             if self._pool is not None:
                 self._pool.stop()
+        except BaseException as fault:
+            error = error or fault
+            raise
         finally:
-            self.observer.close(error)  # while Ray is there, which takes the last metrics
-            self._closing.close()
+            try:
+                self.observer.close(error)  # while Ray is there, which takes the last metrics
+            finally:
+                self._closing.close()
 
     @property
     def placement(self) -> Placement:

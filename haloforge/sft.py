@@ -41,15 +41,15 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
         identity["validation"] = digest_of(held_out)
     run = open_run(output, identity, fresh, {"weights": policy.digest})
     save_settings(settings, output)
-    session.observer.enter(output, "sft", settings.model_dump(mode="json"))
     target = output / FINAL
     if is_trained(target):
         session.report.say(f"sft: {target} is there already")
         session.report.reused()
         return resolve_policy(str(target))
     session.check_memory(policy, "trainers")
-    with session.observer.phase("train"):
-        tuned = update_policy(
+    watched = session.observer.run(output, "sft", settings.model_dump(mode="json"))
+    with watched, session.observer.phase("train"):
+        return update_policy(
             session,
             policy,
             rows,
@@ -61,8 +61,6 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
             data=f"Supervised fine-tuning on `{Path(settings.sft.data).name}`.",
             validation=held_out,
         )
-    session.observer.ended("sft")
-    return tuned
 
 
 def read_inputs(

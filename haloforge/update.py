@@ -49,6 +49,7 @@ def update_policy(
     settings = settings.model_copy(update={"workers": place.trainers})
     work = _work(target)
     plan = StepPlan([1] * len(rows), settings.batch_size, settings.epochs, settings.seed)
+    session.observer.trainers(place.trainers)
     title = f"train {stage}" + (f" cycle {cycle}" if cycle else "")
     with session.report.stage(title, plan.num_steps, "steps") as progress:
 

@@ -38,9 +38,9 @@ def mean(name: str) -> str:
     return f"avg_over_time({of(name)}{WINDOW})"
 
 
-def rate(name: str) -> str:
+def rate(name: str, more: str = "") -> str:
     """So many a second of a counter."""
-    return f"rate({of(name)}{WINDOW})"
+    return f"rate({of(name, more)}{WINDOW})"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Programs a second",
             "Samples that got a verdict. It falls to 0 while a model trains.",
-            (Ask(f"sum({rate('samples_total')})"),),
+            (Ask(f"sum({rate('samples_total', NOT_OURS)})"),),
             "suffix: /s",
             "stat",
             3,
@@ -307,8 +307,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "should rise from base to SFT and over cycles by more than the interval is wide.",
             (
                 Ask(
-                    f"max by (run, measure, bound) ({of('held_out')})",
-                    "{{run}} {{measure}} {{bound}}",
+                    f"max by (run, stage, measure, bound) ({of('held_out')})",
+                    "{{run}} {{stage}} {{measure}} {{bound}}",
                 ),
             ),
             "percentunit",

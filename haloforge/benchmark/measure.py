@@ -61,23 +61,32 @@ def benchmark(
     run = open_run(output, identity, fresh, {"weights": policy.digest})
     save_settings(settings, output)
     write_problems(output, problems)
-    session.observer.enter(output, "benchmark", settings.model_dump(mode="json"))
-    with session.observer.phase("measure"):
-        sample_and_judge(
-            session, policy, problems, chosen.samples, sampling, run, 0, output, title, chosen.raw
+    with session.observer.run(output, "benchmark", settings.model_dump(mode="json")):
+        with session.observer.phase("measure"):
+            sample_and_judge(
+                session,
+                policy,
+                problems,
+                chosen.samples,
+                sampling,
+                run,
+                0,
+                output,
+                title,
+                chosen.raw,
+            )
+        judged = list(read_judged(output))
+        export_samples(output, problems, judged, settings.verify)
+        found = score(policy, problems, judged, settings, excluded, suite)
+        result = found.model_copy(
+            update={
+                "throughput": _throughput(judged, output),
+                "environment": _environment(found, output),
+            }
         )
-    judged = list(read_judged(output))
-    export_samples(output, problems, judged, settings.verify)
-    found = score(policy, problems, judged, settings, excluded, suite)
-    result = found.model_copy(
-        update={
-            "throughput": _throughput(judged, output),
-            "environment": _environment(found, output),
-        }
-    )
-    session.report.result(_headline(result))
-    write_atomic(output / RESULTS, result.model_dump_json(indent=2) + "\n")
-    session.observer.measured(result.measures)
+        session.report.result(_headline(result))
+        write_atomic(output / RESULTS, result.model_dump_json(indent=2) + "\n")
+        session.observer.measured(result.measures)
     if on_card and policy.folder is not None:
         add_results(policy.folder, _title(result), {m: str(e) for m, e in result.measures.items()})
     return result

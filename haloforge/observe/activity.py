@@ -57,7 +57,7 @@ class Activity:
         self._engines: dict[str, tuple[int, _Actor]] = {}  # with the process
         self._seen: dict[str, float] = {}
         self._waiting = 0
-        self._workers = 0
+        self._fleet = self._workers = 0
         self._step_s = self._presumed_s = 0.0
         self._step_ended = time.monotonic()
 
@@ -65,8 +65,9 @@ class Activity:
         """A sample of so many tokens has this verdict."""
         with self._turn:
             now = self._now
-            now.samples += 1
-            now.tokens += tokens
+            if outcome != Outcome.INFRA_ERROR:
+                now.samples += 1
+                now.tokens += tokens
             now.outcomes[outcome] += 1
             if outcome != Outcome.INFRA_ERROR:
                 now.rewards[round(reward, 3)] += 1
@@ -121,6 +122,17 @@ class Activity:
             self._workers, self._step_ended = workers, at
             self._step_s, self._presumed_s = took, 0.0
 
+    def fleet(self, number: int) -> None:
+        """So many verifiers at the least begin, and take the place of those before: nothing waits
+        for them yet."""
+        with self._turn:
+            self._verifiers, self._waiting, self._fleet = {}, 0, number
+
+    def trainers(self, number: int) -> None:
+        """So many workers are to train."""
+        with self._turn:
+            self._workers = number
+
     def restarted(self, part: str, number: int) -> None:
         """So many actors of this part were started anew."""
         with self._turn:
@@ -129,7 +141,8 @@ class Activity:
     def begin(self) -> None:
         """Another phase begins: with its own verifiers and trainers, and nothing that waits."""
         with self._turn:
-            self._verifiers, self._waiting, self._workers = {}, 0, 0
+            self._verifiers, self._waiting = {}, 0
+            self._fleet = self._workers = 0
             self._step_s = self._presumed_s = 0.0
             self._step_ended = time.monotonic()
 
@@ -140,9 +153,9 @@ class Activity:
             self._now = Interval(at)
             seconds = max(at - now.began, 1e-3)
             verifiers = trainers = None
-            if self._verifiers:
+            if self._verifiers or self._fleet:
                 verifiers = {
-                    "actors": len(self._verifiers),
+                    "actors": max(self._fleet, len(self._verifiers)),
                     # More than there are where a group took longer than the interval: the report
                     # gives that back to those before.
                     "busy": round(now.verifying_s / seconds, 3),

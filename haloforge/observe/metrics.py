@@ -121,7 +121,7 @@ class Metrics:
             if kind.now:
                 self._going[name, tuple(of.items())] = None
             if kind.holds:
-                self._held[name, *(of[tag] for tag in kind.tags)] = value, of
+                self._held[name, of["stage"], *(of[tag] for tag in kind.tags)] = value, of
 
     def rest(self) -> None:
         """A phase is over: of what went on in it nothing does any more."""
@@ -150,8 +150,8 @@ class Metrics:
 
     def set_all(self, name: str, tag: str, values: Mapping[str, float | None]) -> None:
         """A gauge for each of `values`, told apart by `tag`; others of its name hold no more."""
-        for held in [key for key in self._held if key[0] == name]:
-            del self._held[held]
+        with self._turn:
+            self._held = {key: held for key, held in self._held.items() if key[0] != name}
         for key, value in values.items():
             self.set(name, value, **{tag: key})
 

@@ -64,6 +64,11 @@ def raft(session: Session, policy: Policy, output: Path, fresh: bool = False) ->
     samples of a cycle are good enough to learn from.
     """
     run = _open(session, policy, output, fresh)
+    with session.observer.run(output, "raft", session.settings.model_dump(mode="json")):
+        return _cycles(session, policy, run)
+
+
+def _cycles(session: Session, policy: Policy, run: "_Run") -> Policy:
     began = time.time()
     session.check_memory(policy, "engines", "trainers")
     last, parts = session.settings.raft.cycles, _parts(session.settings)
@@ -313,7 +318,6 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
         record_history(output, history)
     save_settings(settings, output)
     write_problems(output, problems)
-    session.observer.enter(output, "raft", settings.model_dump(mode="json"))
     return _Run(session, problems, sampling, system, training, run_id, output)
 
 

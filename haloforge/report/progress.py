@@ -49,7 +49,7 @@ class Report:
         self._print(line)
 
     def _print(self, line: str) -> None:
-        self._console.print(visible(line), soft_wrap=True, markup=False)
+        self._console.print(visible(line), soft_wrap=True, markup=False, emoji=False)
 
     @contextmanager
     def open(self) -> Iterator[None]:

@@ -48,7 +48,7 @@ class Page:
     def write(self) -> None:
         self.written += 1
 
-    def close(self) -> None:
+    def close(self, write: bool = True) -> None:
         self.closed = True
 
 

@@ -66,7 +66,10 @@ def outcomes(run: Run) -> Plot | None:
     _named_ticks(axes, names)
     styled(axes, y="% of samples", top=100)
     legend(chart, axes, 4)
-    passed = [percent(c.outcomes[Outcome.PASSED] / c.samples) for c in counted.values()]
+    passed = [
+        percent(c.outcomes[Outcome.PASSED] / c.judged) if c.judged else NONE
+        for c in counted.values()
+    ]
     good = [percent(compiled(c) / c.judged) if c.judged else NONE for c in counted.values()]
     cycles = [place for place, name in enumerate(counted) if name.startswith("cycle")]
     if cycles:
