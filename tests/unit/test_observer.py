@@ -12,6 +12,7 @@ from haloforge.benchmark.passk import Estimate
 from haloforge.errors import InfraError
 from haloforge.observe import observer as module
 from haloforge.observe.log import LOGGER, attached, detach
+from haloforge.observe.metrics import METRICS
 from haloforge.observe.observer import Observer
 from haloforge.observe.settings import ObserveSettings
 from haloforge.report.progress import Report
@@ -374,3 +375,14 @@ def test_samples_are_told_one_by_one_at_level_debug(tmp_path: Path, pages: list[
     lines = lines_of(tmp_path / "logs" / "raft.jsonl")
     told = [(line["sample_id"], line["message"]) for line in lines]
     assert told == [("s0", "p 0: passed, 1"), ("s1", "p 1: passed, 1")]
+
+
+def test_the_readme_has_each_metric_and_no_other() -> None:
+    text = (Path(module.__file__).parent / "README.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `haloforge_")]
+    expected = [
+        f"| `{name}`{'*' if kind.now else ''} | {kind.kind} | "
+        f"{', '.join(f'`{tag}`' for tag in kind.tags)} | {kind.says} |"
+        for name, kind in METRICS.items()
+    ]
+    assert rows == expected
