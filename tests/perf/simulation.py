@@ -62,17 +62,31 @@ class ReplayEngine:
     def __init__(self) -> None:
         rows = pq.read_table(RECORDED).to_pylist()
         self._rows = itertools.cycle(rows)
+        self._in_flight = self._finished = 0
+        self._request_s = 0.0
 
     async def generate(self, prompt: Prompt, sampling: Sampling, policy: Policy) -> dict[str, Any]:
         row = next(self._rows)
+        self._in_flight += 1
         await asyncio.sleep(row["num_tokens"] / _TOKENS_PER_S)
+        self._in_flight -= 1
+        self._finished += 1
+        self._request_s += row["num_tokens"] / _TOKENS_PER_S
         told = ("completion", "num_tokens", "finish_reason")
         return {**{name: row[name] for name in told}, "logprob_sum": None, "policy": policy.digest}
 
     async def ready(self) -> None: ...
 
     async def facts(self) -> dict[str, Any]:
-        return {"policy": "", "first_token_at": None}
+        return {
+            "policy": "",
+            "first_token_at": None,
+            "in_flight": self._in_flight,
+            "request_s": self._request_s,
+            "finished": self._finished,
+            "capacity": 256,
+            "pid": os.getpid(),
+        }
 
 
 class DelayVerifier:
@@ -81,12 +95,16 @@ class DelayVerifier:
     def __init__(self) -> None:
         rows = pq.read_table(RECORDED).to_pylist()
         self._verdicts = {row["completion"]: json.loads(row["verdict"]) for row in rows}
+        self._actor, self._busy_s = ray.get_runtime_context().get_actor_id(), 0.0
 
     async def __call__(self, block: pa.Table) -> AsyncIterator[pa.Table]:
         samples = samples_of(block)
         verdicts = [self._verdict(row) for row in samples.to_pylist()]
-        await asyncio.sleep(max(each["compile_ms"] + each["run_ms"] for each in verdicts) / 1000)
-        yield judged_group(samples, verdicts)
+        seconds = max(each["compile_ms"] + each["run_ms"] for each in verdicts) / 1000
+        await asyncio.sleep(seconds)
+        self._busy_s += seconds
+        told = {"actor": self._actor, "process": os.getpid(), "busy_s": self._busy_s}
+        yield judged_group(samples, verdicts, {**told, "cache_hits": 0})
 
     def _verdict(self, sample: dict[str, Any]) -> dict[str, Any]:
         names = {name: sample[name] for name in ("sample_id", "problem_id")}

@@ -123,8 +123,8 @@ def test_what_is_drawn_and_not_judged_waits(clock: Clock) -> None:
 
 def test_a_verifier_s_groups_come_in_any_order(clock: Clock) -> None:
     activity = Activity()
-    for told in (("a", 1, 3.0, 5), ("b", 9, 1.0, 0), ("a", 1, 1.0, 2), ("a", 1, 4.0, 6)):
-        activity.verified(verifier(*told))
+    for each in (("a", 1, 3.0, 5), ("b", 9, 1.0, 0), ("a", 1, 1.0, 2), ("a", 1, 4.0, 6)):
+        activity.verified(verifier(*each))
     clock.now += 10
     found = row(activity)
     assert found["verifiers"] == {"actors": 2, "busy": 0.5, "queued": 0}
@@ -133,8 +133,8 @@ def test_a_verifier_s_groups_come_in_any_order(clock: Clock) -> None:
 
 def test_a_verifier_that_began_anew_is_one_restart_whatever_comes_late(clock: Clock) -> None:
     activity = Activity()
-    for told in (("a", 1, 3.0, 5), ("a", 2, 1.0, 1), ("a", 1, 4.0, 5), ("a", 2, 2.0, 3)):
-        activity.verified(verifier(*told))
+    for each in (("a", 1, 3.0, 5), ("a", 2, 1.0, 1), ("a", 1, 4.0, 5), ("a", 2, 2.0, 3)):
+        activity.verified(verifier(*each))
     clock.now += 10
     found = row(activity)
     assert found["restarts"] == {"verifier": 1}

@@ -3,14 +3,25 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from haloforge.cli import main as command
-from haloforge.errors import InputError
+from haloforge.errors import InfraError, InputError
 
 DISK_FULL = OSError(28, "No space left on device", "runs/raft/cycle_1/samples/000001.parquet")
+
+
+@pytest.fixture(autouse=True)
+def no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None in this process, whatever other tests had."""
+    from haloforge import session
+    from haloforge.observe.log import detach
+
+    detach()
+    monkeypatch.setattr(session, "_logs", [])
 
 
 def told(
@@ -64,6 +75,37 @@ def test_an_error_of_ray_s_is_its_last_line(
         2,
         "halo-forge: error: row 3: no field 'text'\n",
     )
+
+
+@pytest.mark.parametrize("error", [InfraError("no engine is left"), InputError("no room")])
+def test_the_logs_of_a_run_are_named_with_its_last_warnings(
+    error: Exception,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from haloforge import session
+    from haloforge.observe.log import ENDED, LOGGER, attach, detach
+
+    monkeypatch.setattr(session, "_logs", [Path("/tmp/ray/earlier"), Path("/tmp/ray/logs")])
+    log = attach(20, print)
+    try:
+        log.begin(tmp_path, "raft", 1)
+        LOGGER.warning("no verdict: \x1b[2J", extra={"sample_id": "s1"})
+        LOGGER.error("InfraError: no engine is left", extra={ENDED: error})
+        log.end()
+        _, lines = told(error, monkeypatch, capsys)
+    finally:
+        detach()
+    expected = [
+        f"halo-forge: error: {error}",
+        "its last warnings and errors:",
+        "  warning: no verdict: \\x1b[2J (sample s1)",
+        f"log: {tmp_path / 'logs' / 'raft.jsonl'}",
+    ]
+    if isinstance(error, InfraError):  # the user's own mistakes are in no log of Ray's
+        expected.append("logs of Ray and of the engines: /tmp/ray/logs")
+    assert lines.splitlines() == expected
 
 
 def test_what_nobody_expected_keeps_its_traceback(
