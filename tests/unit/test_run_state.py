@@ -1,16 +1,20 @@
 """How a run stands, as `logs/state.json` and its page tell: also of one that is refused."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from haloforge.config import load_settings
 from haloforge.errors import InfraError, InputError
 from haloforge.observe.log import attached
 from haloforge.observe.observer import Observer
 from haloforge.observe.settings import ObserveSettings
+from haloforge.pipeline import pipeline
 from haloforge.report.page.gather import gather
 from haloforge.report.progress import Report
 from haloforge.store.lock import hold, release
@@ -100,3 +104,23 @@ def test_its_page_says_how_it_ended_and_that_it_goes_on_again(
     assert gather(tmp_path).status.state == "running"
     release(tmp_path)
     assert gather(tmp_path).status.state == "stopped"
+
+
+def test_a_second_pipeline_in_a_folder_is_refused_and_leaves_the_first_alone(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "run"
+    keeps = "import sys; from pathlib import Path; from haloforge.store.lock import hold;"
+    keeps += " hold(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", keeps, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdout is not None and first.stdout.readline() == "held\n"
+        before = sorted(folder.rglob("*"))
+        with pytest.raises(InputError, match="another process is at work here"):
+            pipeline(load_settings(None, {"output": str(folder)}))
+        assert sorted(folder.rglob("*")) == before
+        first.communicate("")
