@@ -17,7 +17,8 @@ def on_each(
 ) -> Iterator[tuple[NodeInfo, _T | RayError | None]]:
     """Each of `nodes`, as `ray.nodes()` tells of it, with what `question` returned there: the error
     where it could not be asked, None where it did not answer within a minute."""
-    ask = ray.remote(num_cpus=0, max_retries=0)(question)
+    named = f"{question.__module__}.{question.__qualname__}"  # as the Ray dashboard has it
+    ask = ray.remote(num_cpus=0, max_retries=0, name=named)(question)
     asked = {
         ask.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)

@@ -1,26 +1,26 @@
 """The whole path as one job: measure the base, SFT, RAFT, measure both. One engine start."""
 
 import json
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 from haloforge.benchmark.measure import benchmark
 from haloforge.benchmark.results import Result
 from haloforge.config import Settings
 from haloforge.preflight import check_pipeline
 from haloforge.raft.cycle import raft
-from haloforge.report.page import write_page
 from haloforge.report.summary import summarize
 from haloforge.session import Session
 from haloforge.sft import sft
 from haloforge.store.clock import Clock
+from haloforge.store.lock import hold
 from haloforge.store.remote import run_folder
 from haloforge.store.run import set_aside, write_atomic
 
 SUMMARY = "summary.json"
-PAGE = "report.html"
 _SECONDS = "seconds.json"
-_T = TypeVar("_T")
+_STAGES = "benchmark base", "sft", "benchmark sft", "raft", "benchmark raft"
 
 
 def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
@@ -28,33 +28,31 @@ def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
 
     A stage that has ended is not repeated. `summary.json` holds the measures and seconds,
     `report.html` shows them. Raises InputError where problems to train on are among those to
-    measure on, and what the stages raise.
+    measure on, where another process is at work in `output`, and what the stages raise.
     """
     check_pipeline(settings)
     output = run_folder(settings.output)
     if fresh and output.exists():
         set_aside(output)
-    clock = Clock(output / _SECONDS)
-
-    with Session(settings) as session:
-
-        def timed(stage: str, work: Callable[[], _T]) -> _T:
-            session.observer.stage(stage)
-            done = clock.time(stage, work)
-            session.observer.ended(stage)
-            return done
-
-        session.observer.enter(output, "pipeline", settings.model_dump(mode="json"))
+    hold(output)
+    config = settings.model_dump(mode="json")
+    with Session(settings) as session, session.observer.run(output, "pipeline", config):
+        clock = Clock(output / _SECONDS, partial(_stage, session))
+        session.report.plan(_STAGES)
         base = session.policy(None)
         session.check_memory(base, "engines", "trainers")
         measured = output / "benchmark"
         results = {
-            "base": timed("benchmark base", lambda: benchmark(session, base, measured / "base"))
+            "base": clock.time(
+                "benchmark base", lambda: benchmark(session, base, measured / "base")
+            )
         }
-        tuned = timed("sft", lambda: sft(session, base, output / "sft"))
-        results["sft"] = timed("benchmark sft", lambda: benchmark(session, tuned, measured / "sft"))
-        final = timed("raft", lambda: raft(session, tuned, output / "raft"))
-        results["raft"] = timed(
+        tuned = clock.time("sft", lambda: sft(session, base, output / "sft"))
+        results["sft"] = clock.time(
+            "benchmark sft", lambda: benchmark(session, tuned, measured / "sft")
+        )
+        final = clock.time("raft", lambda: raft(session, tuned, output / "raft"))
+        results["raft"] = clock.time(
             "benchmark raft", lambda: benchmark(session, final, measured / "raft")
         )
         summary = {
@@ -63,6 +61,13 @@ def pipeline(settings: Settings, fresh: bool = False) -> dict[str, Result]:
             "engine_starts": session.engine_starts,
             "engine_start_seconds": round(session.seconds_starting, 1),
         }
-    write_atomic(output / SUMMARY, json.dumps(summary, indent=2) + "\n")
-    write_page(output / PAGE, output, results, clock.seconds)
+        write_atomic(output / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return results
+
+
+@contextmanager
+def _stage(session: Session, name: str) -> Iterator[None]:
+    with session.report.under_way(name):
+        session.observer.stage(name)
+        yield
+    session.observer.ended(name)

@@ -11,6 +11,7 @@ from haloforge.data.problems import choose_problems
 from haloforge.data.sft import read_sft
 from haloforge.errors import InputError
 from haloforge.model.bases import check_name
+from haloforge.observe.trackers import check_trackers
 from haloforge.raft.difficulty import read_history
 from haloforge.raft.held_out import eval_settings
 from haloforge.schema import Problem
@@ -20,6 +21,7 @@ from haloforge.verify.verifier import require_toolchains
 
 def check_sft(settings: Settings) -> None:
     """Raises InputError for a model or data that `sft train` cannot use."""
+    check_trackers(settings.observe)
     if settings.model is not None:
         check_name(settings.model)
     read_sft(settings.sft.data, settings.language, difficulty=settings.sft.difficulty)
@@ -29,6 +31,7 @@ def check_sft(settings: Settings) -> None:
 
 def check_raft(settings: Settings) -> None:
     """Raises InputError for a model, checkpoint or problems that `raft train` cannot use."""
+    check_trackers(settings.observe)
     for name in (settings.raft.checkpoint, settings.model):
         if name is not None:
             check_name(name)
@@ -51,6 +54,7 @@ def check_raft(settings: Settings) -> None:
 def check_benchmark(settings: Settings, models: Sequence[str] = ()) -> None:
     """Raises InputError for a model (that of `settings`, or several), problems or k that
     `benchmark run` cannot use."""
+    check_trackers(settings.observe)
     for name in (*models, settings.model):
         if name is not None:
             check_name(name)

@@ -139,7 +139,7 @@ def _judge(session: Session, fleet: Fleet, rescoring: Rescoring, done: set[str])
         session.report.stage("verify", found.rows, "samples") as stage,
     ):
         if done:
-            stage.advance(len(done), "going on")
+            stage.already(len(done))
         while len(done) < found.rows:
             before = len(done)
             left = partial(_left, rescoring.source.resolve(), ids, frozenset(done), PASS_ROWS)
@@ -153,6 +153,8 @@ def _judge(session: Session, fleet: Fleet, rescoring: Rescoring, done: set[str])
                     continue
                 done.add(row["sample_id"])
                 shards.add(_placed(row), verdict)
+                if verdict["outcome"] == Outcome.INFRA_ERROR:
+                    session.report.failed(verdict["diagnostics"], row["sample_id"])
                 good += verdict["outcome"] == Outcome.PASSED if tested else verdict["compiled"]
                 stage.advance(1, f"{good} passed" if tested else f"{good} compile")
             if len(done) == before:

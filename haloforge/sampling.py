@@ -35,6 +35,7 @@ from haloforge.rollout.settings import Sampling
 from haloforge.rollout.stage import rollout_stage
 from haloforge.schema import Outcome, Problem
 from haloforge.session import Session
+from haloforge.store.layout import ENGINE_RESTARTS, EVAL
 from haloforge.store.run import write_atomic
 from haloforge.store.shards import (
     ShardWriter,
@@ -49,7 +50,6 @@ from haloforge.verify.stage import verify_stage
 from haloforge.verify.stored import StoredSamples
 from haloforge.watch import NodeWatch
 
-_RESTARTS = "engine_restarts.json"
 _LOOK_S = 30.0
 PASS_ROWS = 100_000
 """Requests of one execution of a data set at most: Ray Data keeps some kilobytes about each block
@@ -99,6 +99,7 @@ def sample_and_judge(
         done.add(problem_id, index)
     if done.count == len(requests):
         session.report.say(f"{title}: all {len(requests)} samples are there already")
+        session.report.reused()
         compact(folder)  # which a kill may have kept from its end
         return
     prompts = _prompts(session, policy, problems, sampling)
@@ -112,9 +113,10 @@ def sample_and_judge(
         session.report.stage(title, len(requests), "samples") as stage,
     ):
         if done.count:
-            stage.advance(done.count, "going on")
+            stage.already(done.count)
 
         def drawn_and_judged() -> JudgedRows:
+            session.observer.verifiers(session.fleet.min_actors)
             drawn = rollout_stage(done.left(PASS_ROWS), pool, asked, sampling)
             return judged_rows(verify, session.fleet, drawn, by_id, title, session.observer)
 
@@ -124,21 +126,24 @@ def sample_and_judge(
                 continue
             shards.add(row, verdict)
             session.observer.judged(row, verdict)
+            if verdict["outcome"] == Outcome.INFRA_ERROR:
+                session.report.failed(verdict["diagnostics"], row["sample_id"])
             good += verdict["outcome"] == Outcome.PASSED if tested else verdict["compiled"]
             stage.advance(1, f"{good} passed" if tested else f"{good} compile")
             engines.look()
+            stage.note = engines.told
     compact(folder)
 
 
 def engine_restarts(folder: Path) -> int:
     """How many engines died and were started anew for the samples in `folder` and in its folder
     `eval`: while those were made, or since the stage before. A count that cannot be read is 0."""
-    return sum(map(_noted_restarts, (folder, folder / "eval")))
+    return sum(map(_noted_restarts, (folder, folder / EVAL)))
 
 
 def _noted_restarts(folder: Path) -> int:
     try:
-        return int((folder / _RESTARTS).read_text())
+        return int((folder / ENGINE_RESTARTS).read_text())
     except (OSError, ValueError):
         return 0
 
@@ -151,6 +156,7 @@ class _EngineWatch:
         self._report, self._observer, self._pool = session.report, session.observer, pool
         self._folder, self._title = folder, title
         self._next = 0.0
+        self.told = ""
 
     def __enter__(self) -> Self:
         self._look()
@@ -180,7 +186,9 @@ class _EngineWatch:
             )
             self._observer.restarted(ENGINE, restarts)
             total = _noted_restarts(self._folder) + restarts
-            write_atomic(self._folder / _RESTARTS, str(total))
+            self.told = f"engines restarted: {total}"
+            self._report.failed(f"{self._title}: {restarts} engines died")
+            write_atomic(self._folder / ENGINE_RESTARTS, str(total))
 
 
 def judge_again(
@@ -206,6 +214,7 @@ def judge_again(
 
         def read_and_judged() -> JudgedRows:
             fleet = session.fleet
+            session.observer.verifiers(fleet.min_actors)
             rows = partial(_stored, folder.resolve(), frozenset(islice(left, PASS_ROWS)))
             stored = StoredSamples(rows, fleet.max_actors)
             observer = session.observer
@@ -217,6 +226,9 @@ def judge_again(
             if row["sample_id"] in left:
                 left.remove(row["sample_id"])
                 shards.add(row, verdict)
+                session.observer.judged(row, verdict)
+                if verdict["outcome"] == Outcome.INFRA_ERROR:
+                    session.report.failed(verdict["diagnostics"], row["sample_id"])
                 stage.advance()
 
 

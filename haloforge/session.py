@@ -70,6 +70,7 @@ class Session:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _stop)  # Ray has put its own handler there
         self._closing.enter_context(native_stderr_to(_log_folder() / "haloforge.err"))
+        self._closing.enter_context(self.report.open())
         self._closing.callback(ray.shutdown)
         self._closing.callback(self._nodes.release)
         if self.settings.ray.same_versions and not self.private:
@@ -94,9 +95,14 @@ class Session:
         try:
             if self._pool is not None:
                 self._pool.stop()
+        except BaseException as fault:
+            error = error or fault
+            raise
         finally:
-            self.observer.close(error)  # while Ray is there, which takes the last metrics
-            self._closing.close()
+            try:
+                self.observer.close(error)  # while Ray is there, which takes the last metrics
+            finally:
+                self._closing.close()
 
     @property
     def placement(self) -> Placement:

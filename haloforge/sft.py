@@ -1,7 +1,9 @@
 """Supervised fine-tuning: the stage before RAFT."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from haloforge.config import Settings, save_settings
 from haloforge.data.sft import common_system, hold_out, read_sft
@@ -9,11 +11,16 @@ from haloforge.errors import InputError
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.schema import Message, digest, digest_of
 from haloforge.session import Session
+from haloforge.store.layout import FINAL
 from haloforge.store.run import identity_of, open_run
 from haloforge.train.settings import NOT_LEARNED, TrainSettings
 from haloforge.update import check_trainable, is_trained, update_policy
 
-FINAL = "final_model"
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from haloforge.train.estimate import Estimate
+    from haloforge.train.examples import Examples
 
 
 def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> Policy:
@@ -34,14 +41,15 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
         identity["validation"] = digest_of(held_out)
     run = open_run(output, identity, fresh, {"weights": policy.digest})
     save_settings(settings, output)
-    session.observer.enter(output, "sft", settings.model_dump(mode="json"))
     target = output / FINAL
     if is_trained(target):
         session.report.say(f"sft: {target} is there already")
+        session.report.reused()
         return resolve_policy(str(target))
     session.check_memory(policy, "trainers")
-    with session.observer.phase("train"):
-        tuned = update_policy(
+    watched = session.observer.run(output, "sft", settings.model_dump(mode="json"))
+    with watched, session.observer.phase("train"):
+        return update_policy(
             session,
             policy,
             rows,
@@ -53,8 +61,6 @@ def sft(session: Session, policy: Policy, output: Path, fresh: bool = False) -> 
             data=f"Supervised fine-tuning on `{Path(settings.sft.data).name}`.",
             validation=held_out,
         )
-    session.observer.ended("sft")
-    return tuned
 
 
 def read_inputs(
@@ -78,9 +84,20 @@ def read_inputs(
     return rows, held_out, training
 
 
-def preview(session: Session, policy: Policy, batch: bool, numbers: bool) -> str:
-    """What `sft` would train on, without training: its first batch, its numbers, or both."""
-    from haloforge.report.training import batch_text, estimate_text
+@dataclass(frozen=True)
+class Preview:
+    """What `sft` would train on: its `examples`, its numbers where they are asked for, and the
+    `tokenizer` to read its first batch by where that is."""
+
+    examples: "Examples"
+    training: TrainSettings
+    workers: int
+    tokenizer: "PreTrainedTokenizerBase | None"
+    estimate: "Estimate | None"
+
+
+def preview(session: Session, policy: Policy, batch: bool, numbers: bool) -> Preview:
+    """What `sft` would train on, without training: for its first batch, its numbers, or both."""
     from haloforge.train.estimate import estimate
     from haloforge.train.examples import encode_rows
     from haloforge.train.plan import StepPlan, warmup_steps
@@ -93,10 +110,8 @@ def preview(session: Session, policy: Policy, batch: bool, numbers: bool) -> str
     warmup_steps(plan.num_steps, training)
     workers = session.placement.trainers
     training = training.on(gpu=session.placement.gpus_per_trainer > 0)
-    told = []
-    if batch:
-        told.append(batch_text(examples, session.tokenizer(policy.base), training, workers))
+    found = None
     if numbers:
         found = estimate(examples, dropped, policy.base.path, policy.adapter, training, workers)
-        told.append(estimate_text(found, training))
-    return "\n".join(told)
+    tokenizer = session.tokenizer(policy.base) if batch else None
+    return Preview(examples, training, workers, tokenizer, found)

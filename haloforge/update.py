@@ -16,7 +16,8 @@ from haloforge.model.policy import Policy, resolve_policy
 from haloforge.observe.activity import TRAINER
 from haloforge.schema import Message
 from haloforge.session import Session
-from haloforge.train.metrics import METRICS, TENSORBOARD, StepMetrics
+from haloforge.store.layout import METRICS, TRAINING
+from haloforge.train.metrics import TENSORBOARD, StepMetrics
 from haloforge.train.plan import StepPlan
 from haloforge.train.settings import TrainSettings
 from haloforge.train.trainer import train
@@ -48,6 +49,7 @@ def update_policy(
     settings = settings.model_copy(update={"workers": place.trainers})
     work = _work(target)
     plan = StepPlan([1] * len(rows), settings.batch_size, settings.epochs, settings.seed)
+    session.observer.trainers(place.trainers)
     title = f"train {stage}" + (f" cycle {cycle}" if cycle else "")
     with session.report.stage(title, plan.num_steps, "steps") as progress:
 
@@ -130,4 +132,4 @@ def is_trained(target: Path) -> bool:
 
 def _work(target: Path) -> Path:
     """Where a training that was stopped goes on."""
-    return target.with_name(f"{target.name}.training")
+    return target.with_name(f"{target.name}{TRAINING}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from haloforge.rollout.settings import RolloutSettings, Sampling
 
 HELD_BACK = -1
 DEADLY = -2
+CAPACITY = 8
 
 
 class SleepingEngine:
@@ -28,19 +30,34 @@ class SleepingEngine:
 
     def __init__(self) -> None:
         self._released = asyncio.Event()
+        self._in_flight = self._finished = 0
+        self._request_s = 0.0
 
     async def release(self) -> None:
         self._released.set()
 
     async def facts(self) -> dict[str, Any]:
-        """Those of an engine that has no policy."""
-        return {"policy": "", "first_token_at": None}
+        """Those of an engine that has no policy; a request counts once it has ended."""
+        return {
+            "policy": "",
+            "first_token_at": None,
+            "in_flight": self._in_flight,
+            "request_s": self._request_s,
+            "finished": self._finished,
+            "capacity": CAPACITY,
+            "pid": os.getpid(),
+        }
 
     async def generate(self, prompt: Prompt, sampling: Sampling, policy: Policy) -> dict[str, Any]:
+        began = time.monotonic()
+        self._in_flight += 1
         if prompt.token_ids[0] == HELD_BACK:
             await self._released.wait()
         else:
             await asyncio.sleep(prompt.token_ids[0] / 1000)
+        self._in_flight -= 1
+        self._finished += 1
+        self._request_s += time.monotonic() - began
         return {
             "completion": f"slept {prompt.token_ids[0]}",
             "num_tokens": 1,
@@ -85,7 +102,7 @@ class MortalEngine(SleepingEngine):
         return self._asked
 
 
-def pool_of(engines: Sequence[ActorHandle], max_num_seqs: int = 8) -> EnginePool:
+def pool_of(engines: Sequence[ActorHandle], max_num_seqs: int = CAPACITY) -> EnginePool:
     """A pool of actors of these classes, on a policy that is nowhere."""
     base = Base("none", "none", Path("none"), "none")
     settings = RolloutSettings(max_num_seqs=max_num_seqs, start_timeout_s=60)

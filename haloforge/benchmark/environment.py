@@ -2,12 +2,12 @@
 
 import os
 import platform
-from pathlib import Path
 
 import ray
 
 from haloforge.benchmark.results import Environment, Hardware
 from haloforge.model.adapter import installed_versions
+from haloforge.store.machine import cpu_name
 
 _ACCELERATOR = "accelerator_type:"  # how Ray names the resource of a kind of GPU
 
@@ -19,7 +19,7 @@ def environment() -> Environment:
     return Environment(
         versions={"python": platform.python_version(), **installed_versions()},
         hardware=Hardware(
-            cpu=_cpu(),
+            cpu=cpu_name(),
             cores=os.cpu_count() or 1,
             memory_gb=round(memory / 2**30, 1),
             ray_nodes=sum(node["Alive"] for node in ray.nodes()),
@@ -30,12 +30,3 @@ def environment() -> Environment:
             ),
         ),
     )
-
-
-def _cpu() -> str:
-    """The model of the CPU as Linux names it; its architecture where it does not."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            return value.strip()
-    return platform.machine()

@@ -16,6 +16,7 @@ from haloforge.model.card import add_results
 from haloforge.model.policy import Policy
 from haloforge.sampling import sample_and_judge
 from haloforge.session import Session
+from haloforge.store.problems_table import write_problems
 from haloforge.store.run import Identity, identity_of, open_run, write_atomic
 from haloforge.store.shards import Judged, read_judged, working_seconds
 
@@ -59,25 +60,42 @@ def benchmark(
         )
     run = open_run(output, identity, fresh, {"weights": policy.digest})
     save_settings(settings, output)
-    session.observer.enter(output, "benchmark", settings.model_dump(mode="json"))
-    with session.observer.phase("measure"):
-        sample_and_judge(
-            session, policy, problems, chosen.samples, sampling, run, 0, output, title, chosen.raw
+    write_problems(output, problems)
+    with session.observer.run(output, "benchmark", settings.model_dump(mode="json")):
+        with session.observer.phase("measure"):
+            sample_and_judge(
+                session,
+                policy,
+                problems,
+                chosen.samples,
+                sampling,
+                run,
+                0,
+                output,
+                title,
+                chosen.raw,
+            )
+        judged = list(read_judged(output))
+        export_samples(output, problems, judged, settings.verify)
+        found = score(policy, problems, judged, settings, excluded, suite)
+        result = found.model_copy(
+            update={
+                "throughput": _throughput(judged, output),
+                "environment": _environment(found, output),
+            }
         )
-    judged = list(read_judged(output))
-    export_samples(output, problems, judged, settings.verify)
-    found = score(policy, problems, judged, settings, excluded, suite)
-    result = found.model_copy(
-        update={
-            "throughput": _throughput(judged, output),
-            "environment": _environment(found, output),
-        }
-    )
-    write_atomic(output / RESULTS, result.model_dump_json(indent=2) + "\n")
-    session.observer.measured(result.measures)
+        session.report.result(_headline(result))
+        write_atomic(output / RESULTS, result.model_dump_json(indent=2) + "\n")
+        session.observer.measured(result.measures)
     if on_card and policy.folder is not None:
         add_results(policy.folder, _title(result), {m: str(e) for m, e in result.measures.items()})
     return result
+
+
+def _headline(result: Result) -> str:
+    """The first measure that is there of pass@1 and the compile rate."""
+    found = (name for name in ("pass@1", "compile_rate") if name in result.measures)
+    return next((f"{name} {result.measures[name]}" for name in found), "nothing measured")
 
 
 def benchmark_all(

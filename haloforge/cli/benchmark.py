@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from haloforge.cli.options import LOCAL, integers, settings_of, shared_options
+from haloforge.cli.output import json_option, show
 
 if TYPE_CHECKING:
     from haloforge.benchmark.results import Result
@@ -40,6 +41,7 @@ _OPTIONS = (
     ),
     click.option("--from-date", "benchmark__from_date", help="Of LiveCodeBench: as 2024-09-01."),
     click.option("--to-date", "benchmark__to_date", help="Of LiveCodeBench: the last day."),
+    json_option,
     shared_options,
 )
 
@@ -59,7 +61,9 @@ def benchmark_group() -> None:
 @benchmark_group.command("run")
 @click.option("--prompts", "benchmark__prompts", help="Or suite/NAME.  [default: starter/test]")
 @measure_options
-def run(models: tuple[str, ...], output: str | None, fresh: bool, **options: Any) -> None:
+def run(
+    models: tuple[str, ...], output: str | None, as_json: bool, fresh: bool, **options: Any
+) -> None:
     """compile@k and pass@k with 95% intervals; greedy where --samples is 1.
 
     Several models are each measured into a folder of their own (below --output where that is
@@ -79,14 +83,21 @@ def run(models: tuple[str, ...], output: str | None, fresh: bool, **options: Any
         folders = output_folders(policies, place)
         session.report.say(_plan(settings, folders))
         results = benchmark_all(session, policies, folders, fresh)
-    _show(results, folders)
+    from haloforge.report.trees import measured_tree
+
+    show(as_json, lambda: measured_tree(results, folders), lambda: _told(results, folders))
 
 
 @benchmark_group.command("eval")
 @click.option("--suite", "suites", required=True, help="Names, such as humaneval,mbpp.")
 @measure_options
 def evaluate(
-    suites: str, models: tuple[str, ...], output: str | None, fresh: bool, **options: Any
+    suites: str,
+    models: tuple[str, ...],
+    output: str | None,
+    as_json: bool,
+    fresh: bool,
+    **options: Any,
 ) -> None:
     """`run` on suites that others know, with one engine start for models of one base."""
     settings = settings_of(model=models[0] if models else None, **options)
@@ -106,10 +117,17 @@ def evaluate(
             session.report.say(_plan(of_suite, folders))
             results = benchmark_all(session, policies, folders, fresh, of_suite)
             measured.append((suite, results, folders))
-    for suite, results, folders in measured:
+    from haloforge.report.trees import measured_tree
+
+    def told(suite: str, results: "dict[str, Result]", folders: dict[str, Path]) -> str:
         first = next(iter(results.values())).settings.suite or {}
-        click.echo(f"\n{suite}, prompt style {first.get('prompt_style')}")
-        _show(results, folders)
+        return f"\n{suite}, prompt style {first.get('prompt_style')}\n{_told(results, folders)}"
+
+    show(
+        as_json,
+        lambda: {"suites": {name: measured_tree(results, at) for name, results, at in measured}},
+        lambda: "\n".join(told(*each) for each in measured),
+    )
 
 
 def _plan(settings: "Settings", folders: Mapping[str, Path]) -> str:
@@ -135,7 +153,10 @@ def _plan(settings: "Settings", folders: Mapping[str, Path]) -> str:
     show_default=True,
 )
 @click.option("--output", type=LOCAL, help="A file, in place of the terminal.")
-def compare_command(results: tuple[Path, ...], form: str, output: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def compare_command(
+    results: tuple[Path, ...], form: str, output: Path | None, as_json: bool
+) -> None:
     """Paired differences of RESULTS, folders with a results.json, to the first of them."""
     from haloforge.benchmark.compare import compare, read_results
     from haloforge.report.comparison import comparison_json, comparison_markdown
@@ -147,21 +168,21 @@ def compare_command(results: tuple[Path, ...], form: str, output: Path | None) -
         "markdown": comparison_markdown,
         "json": comparison_json,
     }
-    text = shown[form](compare(read_results(results)))
+    text = shown["json" if as_json else form](compare(read_results(results)))
     if output is None:
         click.echo(text)
     else:
         write_atomic(output, f"{text}\n")
-        click.echo(f"Comparison: {output}")
+        show(as_json, lambda: {"output": output}, lambda: f"Comparison: {output}")
 
 
-def _show(results: "dict[str, Result]", folders: dict[str, Path]) -> None:
+def _told(results: "dict[str, Result]", folders: dict[str, Path]) -> str:
     """The table of one model, or the comparison of several, and where everything is."""
     from haloforge.benchmark.compare import compare
     from haloforge.report.tables import comparison_table, results_table
     from haloforge.store.remote import shown
 
     several = len(results) > 1
-    click.echo(comparison_table(compare(results)) if several else results_table(results))
-    for folder in folders.values():
-        click.echo(f"Samples, verdicts and results.json: {shown(folder)}")
+    table = comparison_table(compare(results)) if several else results_table(results)
+    where = (f"Samples, verdicts and results.json: {shown(folder)}" for folder in folders.values())
+    return "\n".join([table, *where])

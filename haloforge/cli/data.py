@@ -8,6 +8,7 @@ import click
 from haloforge.cli.data_generate import generate_command
 from haloforge.cli.data_tools import prompts_command, show_command, split_command
 from haloforge.cli.options import LOCAL, settings_of, settings_options
+from haloforge.cli.output import json_option, show
 
 if TYPE_CHECKING:
     from haloforge.data.prepare import Prepared
@@ -60,6 +61,7 @@ def field_map(
 @click.option("--seed", default=0, show_default=True)
 @click.option("--no-test", "keep_all", is_flag=True, help="Hold nothing out.")
 @click.option("--allow-test-data", is_flag=True, help="Take rows of a test set.")
+@json_option
 @settings_options
 def prepare_command(
     listing: bool,
@@ -69,6 +71,7 @@ def prepare_command(
     fields: dict[str, str],
     allow_test_data: bool,
     model: str | None,
+    as_json: bool,
     config: Path | None,
     assignments: tuple[str, ...],
     address: str | None,
@@ -84,8 +87,10 @@ def prepare_command(
     from haloforge.report.progress import Report
 
     if listing:
-        listed = ("\n".join(f"{key}: {value}" for key, value in row.items()) for row in catalogue())
-        click.echo("\n\n".join(listed))
+        from haloforge.report.data_trees import catalogue_tree
+
+        rows = ("\n".join(f"{key}: {value}" for key, value in row.items()) for row in catalogue())
+        show(as_json, catalogue_tree, lambda: "\n\n".join(rows))
         return
     if dataset is None or output is None:
         raise click.UsageError("give --dataset and --output (or --list)")
@@ -99,7 +104,9 @@ def prepare_command(
 
         with Session(settings) as session:
             done = prepare(planned, session.report)
-    _tell(done)
+    from haloforge.report.data_trees import prepared_tree
+
+    show(as_json, lambda: prepared_tree(done), lambda: _told(done))
 
 
 def _template(model: str | None) -> str | None:
@@ -117,17 +124,17 @@ def _template(model: str | None) -> str | None:
     return None
 
 
-def _tell(done: "Prepared") -> None:
+def _told(done: "Prepared") -> str:
     from haloforge.data.plan import TEST_FILE
 
     what = "conversations" if done.purpose == "sft" else "problems"
-    click.echo(f"{done.output}: {done.rows} {what} of {done.read} rows")
-    for reason, count in done.left_out.items():
-        click.echo(f"  {count} not there: {reason}")
+    lines = [f"{done.output}: {done.rows} {what} of {done.read} rows"]
+    lines += [f"  {count} not there: {reason}" for reason, count in done.left_out.items()]
     if done.test_output:
-        click.echo(f"{done.test_output}: {done.test_rows} problems held out")
+        lines.append(f"{done.test_output}: {done.test_rows} problems held out")
     elif (other := done.output.with_name(TEST_FILE)).exists():
-        click.echo(f"{other}: of another run; this one holds nothing out")
+        lines.append(f"{other}: of another run; this one holds nothing out")
+    return "\n".join(lines)
 
 
 @data_group.command("validate")
@@ -161,6 +168,7 @@ def _tell(done: "Prepared") -> None:
 @click.option("--no-contamination", is_flag=True, help="Compare with no benchmark.")
 @click.option("--no-references", is_flag=True, help="Judge no reference by its tests.")
 @click.option("--listed", type=click.IntRange(0), help="Rows of each kind named in the report.")
+@json_option
 @settings_options
 def validate_command(
     files: tuple[str, ...],
@@ -170,6 +178,7 @@ def validate_command(
     against: tuple[str, ...],
     no_contamination: bool,
     no_references: bool,
+    as_json: bool,
     config: Path | None,
     assignments: tuple[str, ...],
     address: str | None,
@@ -180,7 +189,7 @@ def validate_command(
     Near duplicates and references that could not be judged are warnings: their rows stay good.
     """
     from haloforge.data.validate.fix import check_outputs
-    from haloforge.data.validate.report import show, write_report
+    from haloforge.data.validate.report import print_findings, write_report
     from haloforge.data.validate.validate import Rules, files_of, validate
     from haloforge.errors import HaloforgeError
     from haloforge.session import Session
@@ -194,7 +203,7 @@ def validate_command(
     check_outputs(read, against, fix, report)
     with Session(settings) as session:
         found = validate(session, read, rules, settings.model, against, fix)
-    show(found)
+    show(as_json, lambda: found, lambda: print_findings(found))
     if report is not None:
         write_report(report, found)
     if found["wrong"]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from haloforge.cli.options import LOCAL, settings_of, shared_options
+from haloforge.cli.output import json_option, show
 
 if TYPE_CHECKING:
     from haloforge.config import Settings
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--in-flight", type=int, help="Requests at once.  [default: 16]")
 @click.option("--requests-per-minute", type=float, help="[default: as many as are answered]")
 @click.option("--max-tokens", type=int, help="Tokens to pay for at most, in all.")
+@json_option
 @shared_options
 def generate_command(
     listing: bool,
@@ -52,6 +54,7 @@ def generate_command(
     in_flight: int | None,
     requests_per_minute: float | None,
     max_tokens: int | None,
+    as_json: bool,
     config: Path | None,
     assignments: tuple[str, ...],
     address: str | None,
@@ -64,11 +67,12 @@ def generate_command(
     """
     from haloforge.data.generate import generate as command
     from haloforge.data.generate.cost import told
+    from haloforge.report.data_trees import cost_tree, generated_tree, listing_tree
 
     if listing:
         rows = ("\n".join(f"{k}: {v}" for k, v in row.items()) for row in command.listing())
-        click.echo("\n\n".join(rows))
-        click.echo("\nOr a topic of your own in YAML, and any URL that speaks as OpenAI's.")
+        more = "Or a topic of your own in YAML, and any URL that speaks as OpenAI's."
+        show(as_json, listing_tree, lambda: "\n\n".join([*rows, more]))
         return
     if topic is None or backend is None or output is None:
         raise click.UsageError("give --topic, --backend and --output (or --list)")
@@ -80,16 +84,18 @@ def generate_command(
     settings = settings_of(config, assignments, address, **flags)
     planned = command.plan(topic, backend, output, settings, writer, count, purpose, fresh)
     if dry_run:
-        click.echo(told(command.dry_run(planned, fresh), planned.backend))
+        cost = command.dry_run(planned, fresh)
+        show(as_json, lambda: cost_tree(cost, planned), lambda: told(cost, planned.backend))
         return
     command.check_able(planned)
     from haloforge.report.progress import Report
 
     signal.signal(signal.SIGTERM, _stop)
     with command.open_answers(planned, fresh) as answers:
-        click.echo(told(command.cost_of(planned, answers), planned.backend))
+        click.echo(told(command.cost_of(planned, answers), planned.backend), err=as_json)
         asked, kept = command.generate(planned, answers, Report(), partial(_judging, settings))
-    _tell(planned, asked, kept)
+    show(as_json, lambda: generated_tree(planned, asked, kept), lambda: _told(planned, asked, kept))
+    _check(planned, asked, kept)
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
@@ -106,18 +112,23 @@ def _judging(settings: "Settings") -> "Iterator[Judge]":
         yield partial(judge_rows, session)
 
 
-def _tell(planned: "Plan", asked: "Asked", kept: "Kept") -> None:
+def _told(planned: "Plan", asked: "Asked", kept: "Kept") -> str:
     from haloforge.data.validate.fix import rejected_path
-    from haloforge.errors import HaloforgeError, InfraError
 
     what = "conversations" if planned.purpose == "sft" else "problems"
-    click.echo(f"{planned.output}: {kept.rows} {what} of {kept.read} answers")
-    for reason, number in kept.left_out.most_common():
-        click.echo(f"  {number} not there: {reason}")
+    lines = [f"{planned.output}: {kept.rows} {what} of {kept.read} answers"]
+    lines += [f"  {number} not there: {reason}" for reason, number in kept.left_out.most_common()]
     if kept.left_out:
-        click.echo(f"{rejected_path(planned.output)}: those, and why")
+        lines.append(f"{rejected_path(planned.output)}: those, and why")
     if asked.capped:
-        click.echo("--max-tokens is reached: the rest was not asked for")
+        lines.append("--max-tokens is reached: the rest was not asked for")
+    return "\n".join(lines)
+
+
+def _check(planned: "Plan", asked: "Asked", kept: "Kept") -> None:
+    """Raises InfraError where requests were not answered, HaloforgeError where nothing is kept."""
+    from haloforge.errors import HaloforgeError, InfraError
+
     if asked.given_up:
         raise InfraError(
             f"{asked.given_up} requests were not answered ({asked.why}); the same command asks "

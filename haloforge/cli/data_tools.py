@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from haloforge.cli.options import LOCAL, settings_of, settings_options
+from haloforge.cli.output import json_option, show
 
 
 @click.command("split")
@@ -18,8 +19,9 @@ from haloforge.cli.options import LOCAL, settings_of, settings_options
     help="Names and shares of the parts.",
 )
 @click.option("--seed", type=int, help="[default: 0]")
+@json_option
 @settings_options
-def split_command(file: str, output: Path, parts: str, **options: Any) -> None:
+def split_command(file: str, output: Path, parts: str, as_json: bool, **options: Any) -> None:
     """FILE in parts; rows of a prompt, a problem or a group stay together.
 
     Each difficulty is shared out alike. Lines are written as they are, in their order; which part
@@ -29,14 +31,18 @@ def split_command(file: str, output: Path, parts: str, **options: Any) -> None:
 
     shares = parse_parts(parts)
     settings = settings_of(**options)
+    from haloforge.report.data_trees import parts_tree
     from haloforge.report.rows import print_parts, rows_console
     from haloforge.session import Session
 
     with Session(settings) as session:
         done = split(file, output, shares, settings.seed, session.report)
-    print_parts(rows_console(), done)
-    for part in done:
-        click.echo(f"{part.path}: {part.rows} rows")
+
+    def told() -> str:
+        print_parts(rows_console(), done)
+        return "\n".join(f"{part.path}: {part.rows} rows" for part in done)
+
+    show(as_json, lambda: parts_tree(done), told)
 
 
 @click.command("show")
@@ -44,17 +50,19 @@ def split_command(file: str, output: Path, parts: str, **options: Any) -> None:
 @click.option("--rows", default=3, show_default=True, type=click.IntRange(1, 1000))
 @click.option("--seed", type=int, help="Which rows.  [default: 0]")
 @click.option("--model", help="Whose tokens to count.  [default: those of the bundled model]")
+@json_option
 @settings_options
-def show_command(file: str, rows: int, **options: Any) -> None:
+def show_command(file: str, rows: int, as_json: bool, **options: Any) -> None:
     """A few rows of FILE to read, and distributions of all of them, or of a sample.
 
     Nothing of a row is run.
     """
     settings = settings_of(**options)
-    from haloforge.data.show import show
+    from haloforge.data.show import show as look_at
     from haloforge.errors import ResourceError
     from haloforge.model.bases import BUNDLED, Base
     from haloforge.model.policy import resolve_policy
+    from haloforge.report.data_trees import shown_tree
     from haloforge.report.rows import print_shown, rows_console
     from haloforge.session import Session
 
@@ -66,16 +74,19 @@ def show_command(file: str, rows: int, **options: Any) -> None:
             if settings.model is not None:
                 raise
             session.report.say(f"characters are counted, not tokens: {error}")
-        shown = show(file, rows, settings.seed, base, session.report)
-    print_shown(rows_console(), shown)
+        shown = look_at(file, rows, settings.seed, base, session.report)
+    show(as_json, lambda: shown_tree(shown), lambda: print_shown(rows_console(), shown))
 
 
 @click.command("prompts")
 @click.argument("file")
 @click.option("--output", required=True, type=LOCAL, help="JSONL to write.")
 @click.option("--limit", type=click.IntRange(min=1), help="Of the prompts.  [default: all]")
+@json_option
 @settings_options
-def prompts_command(file: str, output: Path, limit: int | None, **options: Any) -> None:
+def prompts_command(
+    file: str, output: Path, limit: int | None, as_json: bool, **options: Any
+) -> None:
     """The problems that the rows of FILE ask, each prompt once, for RAFT and benchmarks.
 
     Tests, language, difficulty, group and the like are kept where rows have them.
@@ -83,12 +94,15 @@ def prompts_command(file: str, output: Path, limit: int | None, **options: Any) 
     settings = settings_of(**options)
     from haloforge.data.problems import UNTESTED
     from haloforge.data.prompts import write_prompts
+    from haloforge.report.data_trees import prompts_tree
     from haloforge.session import Session
 
     with Session(settings) as session:
         done = write_prompts(file, output, limit, session.report)
-    click.echo(f"{output}: {done.written} prompts of {done.read} rows, {done.tested} with tests")
+    told = f"{output}: {done.written} prompts of {done.read} rows, {done.tested} with tests"
     if not done.tested:
-        click.echo(UNTESTED)
+        told += f"\n{UNTESTED}"
     elif done.tested < done.written:
-        click.echo(f"{done.written - done.tested} have no tests: of those only compiling is judged")
+        untested = done.written - done.tested
+        told += f"\n{untested} have no tests: of those only compiling is judged"
+    show(as_json, lambda: prompts_tree(output, done), lambda: told)

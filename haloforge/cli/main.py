@@ -9,15 +9,18 @@ import click
 from haloforge import __version__
 from haloforge.cli.benchmark import benchmark_group
 from haloforge.cli.data import data_group
+from haloforge.cli.doctor import doctor_command
 from haloforge.cli.model import model_group
 from haloforge.cli.pipeline import pipeline_command
 from haloforge.cli.plan import plan_command
 from haloforge.cli.raft import raft_group
+from haloforge.cli.report import report_command
 from haloforge.cli.serve import serve_command
 from haloforge.cli.sft import sft_group
 from haloforge.cli.study import study_command
 from haloforge.cli.submit import submit_command
 from haloforge.cli.verify import verify_command
+from haloforge.cli.view import samples_command, view_command
 from haloforge.errors import HaloforgeError, InfraError, InputError, ResourceError
 
 EPILOG = (
@@ -38,12 +41,16 @@ for command in (
     raft_group,
     benchmark_group,
     model_group,
+    doctor_command,
     pipeline_command,
     plan_command,
+    report_command,
+    samples_command,
     serve_command,
     study_command,
     submit_command,
     verify_command,
+    view_command,
 ):
     cli.add_command(command)
 

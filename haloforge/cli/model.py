@@ -7,6 +7,7 @@ from typing import Literal
 import click
 
 from haloforge.cli.options import LOCAL
+from haloforge.cli.output import json_option, show
 
 
 @click.group("model")
@@ -24,7 +25,8 @@ def model_group() -> None:
     show_default=True,
     help="bf16 is what haloforge's engines sample from; fp32 rounds nothing, at twice the size.",
 )
-def merge(model: str, output: Path, dtype: Literal["bf16", "fp32"]) -> None:
+@json_option
+def merge(model: str, output: Path, dtype: Literal["bf16", "fp32"], as_json: bool) -> None:
     """Writes an adapter and its base as one plain model folder.
 
     Its greedy answers are those of the adapter: in bf16 those that haloforge samples and measures,
@@ -40,4 +42,4 @@ def merge(model: str, output: Path, dtype: Literal["bf16", "fp32"]) -> None:
     partial = output.with_name(f"{output.name}.tmp")
     policy.merge_into(partial, dtype)
     partial.rename(output)
-    click.echo(str(output))
+    show(as_json, lambda: {"output": output, "dtype": dtype}, lambda: str(output))

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from haloforge.cli.options import settings_of, shared_options
+from haloforge.cli.output import json_option, show
 
 
 @click.command("pipeline")
@@ -13,17 +14,28 @@ from haloforge.cli.options import settings_of, shared_options
 @click.option(
     "--full", is_flag=True, help="RAFT and benchmark on all problems: no limit, every difficulty."
 )
+@json_option
 @shared_options
-def pipeline_command(fresh: bool, full: bool, assignments: tuple[str, ...], **options: Any) -> None:
+def pipeline_command(
+    fresh: bool, full: bool, as_json: bool, assignments: tuple[str, ...], **options: Any
+) -> None:
     """Measures the base, runs SFT and RAFT, measures both, as one job with one engine start."""
     if full:
         limits = ("raft.limit=null", "benchmark.limit=null")
         difficulties = (f"{room}.difficulty=[]" for room in ("raft", "benchmark"))
         assignments = (*assignments, *limits, *difficulties)
     settings = settings_of(assignments=assignments, **options)
-    from haloforge.pipeline import pipeline
+    from haloforge.pipeline import SUMMARY, pipeline
     from haloforge.report.tables import results_table
+    from haloforge.report.trees import pipeline_tree
+    from haloforge.store.remote import run_folder
 
     results = pipeline(settings, fresh)
-    click.echo(results_table(results))
-    click.echo(f"Models, samples, summary.json and report.html: {settings.output}")
+    output = settings.output
+    show(
+        as_json,
+        lambda: pipeline_tree(output, run_folder(output) / SUMMARY),
+        lambda: (
+            f"{results_table(results)}\nModels, samples, summary.json and report.html: {output}"
+        ),
+    )

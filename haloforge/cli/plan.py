@@ -1,12 +1,12 @@
 """`halo-forge plan`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from haloforge.cli.options import LOCAL, given_options, settings_of
+from haloforge.cli.output import json_option, show
 
 
 @click.command("plan")
@@ -17,7 +17,7 @@ from haloforge.cli.options import LOCAL, given_options, settings_of
     type=LOCAL,
     help="A finished RAFT run, whose speed the hours are estimated by.",
 )
-@click.option("--json", "as_json", is_flag=True, help="All numbers, as JSON.")
+@json_option
 @given_options
 def plan_command(measured: Path | None, as_json: bool, **options: Any) -> None:
     """Tells, with no cluster, where all goes, what memory it takes, and whether that fits.
@@ -30,5 +30,5 @@ def plan_command(measured: Path | None, as_json: bool, **options: Any) -> None:
     from haloforge.plan.table import plan_json, plan_text
 
     found = plan(settings, measured)
-    click.echo(json.dumps(plan_json(found), indent=2) if as_json else plan_text(found, settings))
+    show(as_json, lambda: plan_json(found), lambda: plan_text(found, settings))
     found.require_fit()

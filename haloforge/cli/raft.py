@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from haloforge.cli.options import settings_of, shared_options
+from haloforge.cli.output import json_option, show
 
 
 @click.group("raft")
@@ -47,18 +48,27 @@ def raft_group() -> None:
     "--no-lora", "train__use_lora", flag_value=False, default=None, help="Train all weights."
 )
 @click.option("--output", "raft__output", help="Folder of the run.  [default: models/raft]")
+@json_option
 @shared_options
-def train(fresh: bool, **options: Any) -> None:
+def train(fresh: bool, as_json: bool, **options: Any) -> None:
     """Samples, judges, selects, trains, and again; OUTPUT/cycle_N_final is the last adapter."""
     settings = settings_of(**options)
     from haloforge.preflight import check_raft
 
     check_raft(settings)
     from haloforge.raft.cycle import raft
+    from haloforge.report.runs import raft_table
+    from haloforge.report.trees import raft_tree
     from haloforge.session import Session
+    from haloforge.store.layout import STATISTICS
     from haloforge.store.remote import run_folder, shown
 
     with Session(settings) as session:
         start = session.policy(settings.raft.checkpoint)
-        policy = raft(session, start, run_folder(settings.raft.output), fresh)
-    click.echo(shown(policy.name))
+        output = run_folder(settings.raft.output)
+        policy = raft(session, start, output, fresh)
+
+    def text() -> str:
+        return f"{raft_table(output / STATISTICS)}\n{shown(policy.name)}"
+
+    show(as_json, lambda: raft_tree(policy), text)

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from haloforge.cli.options import settings_of, share_or_file, shared_options
+from haloforge.cli.output import json_option, show
 
 
 @click.group("sft")
@@ -35,8 +36,9 @@ def sft_group() -> None:
 @click.option("--deepspeed", "train__deepspeed", help="A DeepSpeed JSON of your own.")
 @click.option("--show-batch", is_flag=True, help="Print one batch, trained tokens marked, and end.")
 @click.option("--dry-run", is_flag=True, help="Print steps, tokens and memory, and end.")
+@json_option
 @shared_options
-def train(fresh: bool, show_batch: bool, dry_run: bool, **options: Any) -> None:
+def train(fresh: bool, show_batch: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Trains a LoRA adapter; OUTPUT/final_model is what later stages take.
 
     Stopped in whatever way, the same command goes on from the last checkpoint.
@@ -45,13 +47,23 @@ def train(fresh: bool, show_batch: bool, dry_run: bool, **options: Any) -> None:
     from haloforge.preflight import check_sft
 
     check_sft(settings)
+    from haloforge.report.runs import training_table
+    from haloforge.report.training import preview_text, preview_tree
+    from haloforge.report.trees import trained_tree
     from haloforge.session import Session
     from haloforge.sft import preview, sft
+    from haloforge.store.layout import FINAL
     from haloforge.store.remote import run_folder, shown
 
     with Session(settings) as session:
         if show_batch or dry_run:
-            click.echo(preview(session, session.policy(None), show_batch, dry_run))
+            seen = preview(session, session.policy(None), show_batch, dry_run)
+            show(as_json, lambda: preview_tree(seen), lambda: preview_text(seen))
             return
-        policy = sft(session, session.policy(None), run_folder(settings.sft.output), fresh)
-    click.echo(shown(policy.name))
+        output = run_folder(settings.sft.output)
+        policy = sft(session, session.policy(None), output, fresh)
+
+    def text() -> str:
+        return f"{training_table(output / FINAL)}\n{shown(policy.name)}"
+
+    show(as_json, lambda: trained_tree(policy), text)

@@ -25,7 +25,8 @@ def submit_command(
     STAGE is prepare, sft, raft, benchmark, pipeline, verify or serve; ARGUMENTS are what its own
     command takes. Files that they name by a relative path go along; outputs have to be absolute or
     a URI. The job outlives this command, whose exit code is the job's; submitted again it goes on.
-    Tokens and keys are those of the cluster's nodes: nothing of the environment goes along.
+    Tokens and keys are those of the cluster's nodes: nothing of the environment goes along. Of
+    --detach the output is the job's id alone; --json is STAGE's, and in the job's log comes last.
     """
     from haloforge.cli.job import job_of
     from haloforge.submit import connect, follow, submit

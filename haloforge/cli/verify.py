@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from haloforge.cli.options import LOCAL, settings_of, shared_options
+from haloforge.cli.output import json_option, show
 from haloforge.config import Settings
 
 
@@ -23,30 +24,38 @@ from haloforge.config import Settings
     type=LOCAL,
     help="Verdicts (.parquet); for --references the failing ids (.txt or .jsonl).",
 )
+@json_option
 @shared_options
 def verify_command(
     source: Path | None,
     problems: str | None,
     references: str | None,
     output: Path | None,
+    as_json: bool,
     fresh: bool,
     **options: Any,
 ) -> None:
     """Scores stored samples with no model, or proves the judge on the problems' own solutions."""
     settings = settings_of(**options)
     if references is not None and source is None and problems is None:
-        _references(settings, references, output, fresh)
+        _references(settings, references, output, fresh, as_json)
     elif references is None and source is not None and output is not None:
-        _samples(settings, source, problems, output, fresh)
+        _samples(settings, source, problems, output, fresh, as_json)
     else:
         raise click.UsageError("give --input and --output, or --references")
 
 
 def _samples(
-    settings: Settings, source: Path, problems: str | None, output: Path, fresh: bool
+    settings: Settings,
+    source: Path,
+    problems: str | None,
+    output: Path,
+    fresh: bool,
+    as_json: bool,
 ) -> None:
     from haloforge.report.progress import Report
     from haloforge.report.tables import scores_table
+    from haloforge.report.trees import scores_tree
     from haloforge.rescore import plan, rescore, scores
     from haloforge.session import Session
 
@@ -61,14 +70,21 @@ def _samples(
     else:
         with Session(settings) as session:
             rescore(session, rescoring)
-    click.echo(scores_table(scores(output)))
-    click.echo(f"Verdicts: {output}")
+    found = scores(output)
+    show(
+        as_json,
+        lambda: scores_tree(found, output),
+        lambda: f"{scores_table(found)}\nVerdicts: {output}",
+    )
 
 
-def _references(settings: Settings, source: str, output: Path | None, fresh: bool) -> None:
+def _references(
+    settings: Settings, source: str, output: Path | None, fresh: bool, as_json: bool
+) -> None:
     from haloforge.errors import HaloforgeError, InfraError
     from haloforge.prove import plan_proof, prove, write_failed
     from haloforge.report.tables import proofs_table
+    from haloforge.report.trees import proofs_tree
     from haloforge.session import Session
 
     settings, problems = plan_proof(settings, source, output, fresh)
@@ -76,12 +92,16 @@ def _references(settings: Settings, source: str, output: Path | None, fresh: boo
         proofs = prove(session, problems)
     lost = [proof for proof in proofs if proof.lost]
     failed = [proof for proof in proofs if not proof.holds and not proof.lost]
-    if failed or lost:
-        click.echo(proofs_table([*failed, *lost]))
-    click.echo(f"{len(problems)} problems, {len(proofs)} solutions: {len(failed)} fail")
     if output is not None:
         write_failed(output, failed)
-        click.echo(f"Ids of the problems that fail: {output}")
+
+    def told() -> str:
+        lines = [proofs_table([*failed, *lost])] if failed or lost else []
+        lines.append(f"{len(problems)} problems, {len(proofs)} solutions: {len(failed)} fail")
+        lines += [f"Ids of the problems that fail: {output}"] if output is not None else []
+        return "\n".join(lines)
+
+    show(as_json, lambda: proofs_tree(len(problems), proofs, output), told)
     if failed:
         raise HaloforgeError(f"{len(failed)} of {len(proofs)} solutions fail their own problem")
     if lost:

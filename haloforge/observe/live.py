@@ -23,7 +23,7 @@ class LiveReport:
 
     def __init__(self, run: Path, tell: Callable[[str], None]) -> None:
         self._run, self._tell = run, tell
-        self._asked, self._ended = threading.Event(), False
+        self._asked, self._ended, self._last = threading.Event(), False, True
         self._told = False
         self._turn = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
@@ -34,10 +34,11 @@ class LiveReport:
         """Writes it soon."""
         self._asked.set()
 
-    def close(self) -> None:
-        """Writes it a last time and waits until it is there; one that is under way is given up."""
+    def close(self, write: bool = True) -> None:
+        """Writes it a last time, unless it is not to, and waits until it is there; one that is
+        under way is given up."""
         with self._turn:
-            self._ended = True
+            self._ended, self._last = True, write
             if self._child is not None:
                 self._child.kill()
         self._asked.set()
@@ -61,13 +62,14 @@ class LiveReport:
         """Writes it; what went wrong, if anything did."""
         try:
             with self._turn:
-                if self._ended and not last:
+                if self._ended and not (last and self._last):
                     return None
                 self._child = child = subprocess.Popen(
                     command(self._run),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
+                    start_new_session=True,  # Ctrl-C is for the run
                     text=True,
                     errors="replace",
                 )

@@ -89,9 +89,13 @@ class RunLog(logging.Handler):
             self._writes, self._failed = False, True  # before this is told, which is logged too
             self._tell(f"no more is logged: {self.path}: {error.strerror or error}")
 
-    def end(self) -> None:
-        """What comes now is not of the run; its last lines and path stay known."""
+    def end(self, failed: bool = True) -> None:
+        """What comes now is not of the run; where that `failed` its last lines and path stay
+        known."""
         self._writes = self._failed = False
+        if not failed:
+            self.path = None
+            self._last.clear()
         self._earlier.clear()
 
     def last(self) -> list[str]:

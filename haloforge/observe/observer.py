@@ -9,14 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
+
 from haloforge.observe.activity import ACTIVITY, Activity, Interval
-from haloforge.observe.live import LiveReport
+from haloforge.observe.live import PAGE, LiveReport
 from haloforge.observe.log import ENDED, LOGGER, LOGS, RunLog, Seldom, append, attach, detach
 from haloforge.observe.metrics import Metrics
 from haloforge.observe.settings import ObserveSettings
 from haloforge.observe.trackers import TENSORBOARD, Trackers, check_trackers
 from haloforge.report.progress import Report
 from haloforge.schema import Outcome
+from haloforge.store.layout import ENVIRONMENT, FAILED, FINISHED, RUNNING, STATE, STOPPED
 from haloforge.store.remote import saved, shown
 from haloforge.train.metrics import WATCHED
 
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from haloforge.train.metrics import StepMetrics
 
 _JOIN_S = 5.0
+_AT_ONCE_S, _PATIENCE_S = 0.3, 2.0
+"""What engines have to answer in where the run waits for it, and where it does not."""
+_SAVE_S = 60.0
 
 
 class Observer:
@@ -40,13 +46,14 @@ class Observer:
         self._settings, self._report = settings, report
         self._log: RunLog | None = None
         if settings.enabled:
-            check_trackers(settings)
             self._log = attach(getattr(logging, settings.log_level.upper()), report.say)
         else:
             detach()  # one of an earlier session in this process
         self._metrics, self._activity = Metrics(), Activity()
         self._run: Path | None = None
         self._stage, self._phase, self._cycle = "", "", 0
+        self._config: Mapping[str, Any] = {}
+        self._begun = False  # whether the run has got to a first phase
         self._phase_began = time.monotonic()
         self._pool: EnginePool | None = None
         self._turn = threading.RLock()
@@ -57,28 +64,47 @@ class Observer:
         self._lost = Seldom()
         self._faults: set[str] = set()
 
-    def enter(self, run: Path, stage: str, config: Mapping[str, Any]) -> None:
-        """The run in this folder is worked at from now on, with this stage; nothing new where it is
-        part of the run that is watched."""
-        if not self._settings.enabled:
-            return
-        run = run.resolve()
-        if self._run is not None and run.is_relative_to(self._run):
-            return
-        self._leave(failed=False)
+    @contextmanager
+    def run(self, folder: Path, stage: str, config: Mapping[str, Any]) -> Iterator[None]:
+        """The run in this folder is worked at in the block, beginning with this stage; nothing new
+        where it is part of the run that is watched. With an error it stays open for `close`, which
+        is told why; of a run that is refused before its first phase nothing is told."""
+        entered = self.enter(folder, stage, config)
+        yield
+        if entered:
+            self._leave(failed=False)
+
+    def enter(self, folder: Path, stage: str, config: Mapping[str, Any]) -> bool:
+        """As `run` without its end; says whether this is a run of its own."""
+        run = folder.resolve()
+        inner = self._run is not None and run.is_relative_to(self._run)
+        if inner or not self._settings.enabled:
+            return False
+        check_trackers(self._settings)
+        self._leave(failed=True)  # one that an error ended, which was caught
         name = shown(run) if "://" in shown(run) else _short(run)
-        self._run, self._faults = run, set()
+        self._run, self._config, self._begun, self._faults = run, config, False, set()
         self._metrics.tags["run"] = name
         self.stage(stage)
         self._live = LiveReport(run, self._report.say)
-        with self._harmless("trackers are told nothing"):
-            self._trackers = Trackers(run, name, self._settings, self._report.say)
-            self._trackers.begin(config)
+        if "://" not in name:
+            self._report.point_to(f"report: {name}/{PAGE} (samples: halo-forge view {name})")
         self._over = threading.Event()
         self._watcher = threading.Thread(
             target=self._watch, args=(self._over, self._live), name="observer", daemon=True
         )
         self._watcher.start()
+        return True
+
+    def _begin(self) -> None:
+        """The run was not refused: now there is something to tell of it."""
+        assert self._run is not None
+        self._begun = True
+        self._tell_environment()
+        with self._harmless("trackers are told nothing"):
+            name = self._metrics.tags["run"]
+            self._trackers = Trackers(self._run, name, self._settings, self._report.say)
+            self._trackers.begin(self._config)
 
     def stage(self, name: str) -> None:
         """Another stage of the run begins; what comes is of no cycle."""
@@ -96,12 +122,15 @@ class Observer:
         if self._phase or self._run is None:
             yield
             return
+        if not self._begun:
+            self._begin()
         self._look()
         with self._turn:
             self._phase, self._phase_began = name, time.monotonic()
             self._cycle = cycle or self._cycle
             self._activity.begin()
             self._at()
+        self._tell_state(RUNNING)
         try:
             yield
         finally:
@@ -114,7 +143,7 @@ class Observer:
         """These engines are asked what they do, from now on."""
         self._pool = pool
         if self._run is not None:
-            self._ask_engines()
+            self._ask_engines(_AT_ONCE_S)
 
     def judged(self, sample: Mapping[str, Any], verdict: Mapping[str, Any]) -> None:
         """A sample has its verdict."""
@@ -134,6 +163,14 @@ class Observer:
         """What a verifier did, as it sends it."""
         if told is not None and self._run is not None:
             self._activity.verified(told)
+
+    def verifiers(self, number: int) -> None:
+        """A fleet of so many verifiers at the least begins, the only one from now on."""
+        self._activity.fleet(number)
+
+    def trainers(self, number: int) -> None:
+        """So many workers are to train, from now on in this phase."""
+        self._activity.trainers(number)
 
     def restarted(self, part: str, number: int) -> None:
         """So many engines, verifiers or trainers died and were started anew."""
@@ -189,25 +226,29 @@ class Observer:
 
     def ended(self, what: str) -> None:
         """A stage or a cycle has ended: the report says so."""
-        if self._live is not None:
+        if self._live is not None and self._begun:
             LOGGER.debug("%s has ended", what)
             self._look()
             self._live.write()
 
     def close(self, error: BaseException | None = None) -> None:
         """Nothing more is watched; `error` is what ended the run, if one did."""
-        if error is not None and self._run is not None:
+        if error is not None and self._run is not None and self._begun:
             if isinstance(error, KeyboardInterrupt):
                 LOGGER.warning("stopped", extra={ENDED: error})
+                self._tell_state(STOPPED)
             else:
                 told = f"{type(error).__name__}: {error}"
                 LOGGER.error("%s", told, exc_info=error, extra={ENDED: error})
+                self._tell_state(FAILED, told)
         self._leave(failed=error is not None)
 
     def _leave(self, failed: bool) -> None:
         if self._run is None:
             return
         self._look()
+        if not failed and self._begun:
+            self._tell_state(FINISHED)
         self._over.set()
         if self._watcher is not None:
             self._watcher.join(_JOIN_S)  # which may wait for engines
@@ -218,10 +259,11 @@ class Observer:
                 self._trackers.close(failed)
         self._save()
         if self._live is not None:
-            self._live.close()
+            self._live.close(write=self._begun)
+        self._metrics.forget()
         with self._turn:
             if self._log is not None:
-                self._log.end()
+                self._log.end(failed)
             self._run = self._live = self._trackers = self._watcher = None
             self._phase = ""
 
@@ -237,30 +279,33 @@ class Observer:
             self._log.begin(self._run, self._stage.replace(" ", "_"), self._cycle)
 
     def _watch(self, over: threading.Event, live: LiveReport) -> None:
-        reported = time.monotonic()
+        reported = saved_at = time.monotonic()
         while not over.wait(self._settings.every_s):
-            self._look()
-            every_s = self._settings.report_s
-            if every_s and time.monotonic() - reported >= every_s:
-                reported = time.monotonic()
+            self._look(_PATIENCE_S)
+            now, every_s = time.monotonic(), self._settings.report_s
+            if every_s and now - reported >= every_s and self._begun:
+                reported = now
                 live.write()
+            if now - saved_at >= _SAVE_S:
+                saved_at = now
                 self._save()
 
-    def _ask_engines(self) -> None:
+    def _ask_engines(self, timeout_s: float) -> None:
         pool = self._pool
         if pool is not None:
             with self._harmless("engines were not asked what they do"):
                 try:
-                    self._activity.generated(pool.loads())
+                    self._activity.generated(pool.loads(timeout_s))
                 except Exception:
                     if self._pool is pool:  # else they were just ended
                         raise
 
-    def _look(self) -> None:
-        """Tells what came since the last time: to Ray's metrics, and as a row of the activity."""
+    def _look(self, patience_s: float = _AT_ONCE_S) -> None:
+        """Tells what came since the last time: to Ray's metrics, and as a row of the activity.
+        Engines that do not answer are waited for so long, which the run itself must not be."""
         if self._run is None:
             return
-        self._ask_engines()
+        self._ask_engines(patience_s)
         with self._turn:
             if self._run is None:
                 return
@@ -274,6 +319,7 @@ class Observer:
 
     def _set(self, now: Interval, row: Mapping[str, Any]) -> None:
         metrics = self._metrics
+        metrics.hold()
         for outcome, number in now.outcomes.items():
             metrics.count("haloforge_samples_total", number, outcome=outcome)
         metrics.count("haloforge_failures_total", now.outcomes[Outcome.INFRA_ERROR])
@@ -281,6 +327,8 @@ class Observer:
             metrics.observe("haloforge_reward", reward, number)
         metrics.count("haloforge_tokens_total", now.tokens)
         metrics.count("haloforge_cache_hits_total", now.cached)
+        metrics.count("haloforge_verifying_seconds_total", now.verifying_s)
+        metrics.count("haloforge_training_seconds_total", now.training_s)
         for part, number in now.restarts.items():
             metrics.count("haloforge_restarts_total", number, part=part)
         if not self._phase:
@@ -293,13 +341,30 @@ class Observer:
             metrics.set("haloforge_queue_depth", sum(over), queue="engines")
         if row["verifiers"]:
             metrics.set("haloforge_verifiers", row["verifiers"]["actors"])
-            metrics.set("haloforge_verifiers_busy", row["verifiers"]["busy"])
             metrics.set("haloforge_queue_depth", row["verifiers"]["queued"], queue="verifiers")
         if row["trainers"]:
             metrics.set("haloforge_trainers", row["trainers"]["workers"])
-            metrics.set("haloforge_trainers_busy", row["trainers"]["busy"])
         seconds = time.monotonic() - self._phase_began
         metrics.set("haloforge_stage_seconds", seconds, phase=self._phase)
+
+    def _tell_environment(self) -> None:
+        """`environment.json`: versions and hardware of this sitting."""
+        assert self._run is not None
+        if ray.is_initialized():
+            from haloforge.benchmark.environment import environment
+
+            with self._harmless("versions and hardware are not kept"):
+                _write(self._run / LOGS / ENVIRONMENT, environment().model_dump_json() + "\n")
+
+    def _tell_state(self, state: str, message: str = "") -> None:
+        """`state.json`: how the run stands. One that a kill ended stands there as running, while no
+        process holds its folder."""
+        if self._run is None:
+            return
+        at = {"stage": self._stage, "phase": self._phase, "cycle": self._cycle or None}
+        told = {"state": state, **at, "at": round(time.time(), 2), "message": message}
+        with self._harmless("how the run stands is not kept"):
+            _write(self._run / LOGS / STATE, json.dumps(told) + "\n")
 
     def _save(self) -> None:
         """What grows while a run goes on gets to object storage now and then, if the run is
@@ -322,6 +387,13 @@ class Observer:
                 self._faults.add(fault)
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 self._report.say(f"observe: {fault}: {lines[0]}; the run goes on")
+
+
+def _write(path: Path, text: str) -> None:
+    """At once, and only here: `_save` brings it to object storage, which may take its time."""
+    partial = path.with_name(f"{path.name}.tmp")
+    partial.write_text(text)
+    partial.replace(path)
 
 
 def _short(run: Path) -> str:

@@ -20,7 +20,7 @@ from haloforge.data.problems import choose_problems
 from haloforge.data.sft import read_sft
 from haloforge.errors import InputError
 from haloforge.placement import Placement
-from haloforge.raft.statistics import STATISTICS
+from haloforge.store.layout import STATISTICS
 
 _HOUR = 3600
 

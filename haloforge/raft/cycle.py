@@ -1,11 +1,11 @@
 """RAFT: sample from the policy, judge, keep the best, train on them, and again."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -15,7 +15,6 @@ from haloforge.data.problems import choose_problems, prompts_digest
 from haloforge.errors import InputError
 from haloforge.model.adapter import INFO_FILE, read_info
 from haloforge.model.policy import Policy, resolve_policy
-from haloforge.observe.observer import Observer
 from haloforge.raft.difficulty import (
     PASS_RATES,
     Plan,
@@ -26,10 +25,10 @@ from haloforge.raft.difficulty import (
     record_rates,
     set_torn_aside,
 )
-from haloforge.raft.health import Health, warnings
-from haloforge.raft.held_out import EVAL, HeldOut
+from haloforge.raft.health import FEW_STEPS, Health, warnings
+from haloforge.raft.held_out import HeldOut
 from haloforge.raft.select import Selection, select
-from haloforge.raft.statistics import SECONDS, write_statistics
+from haloforge.raft.statistics import write_statistics
 from haloforge.raft.training_set import TrainingSet
 from haloforge.rollout.pool import call
 from haloforge.rollout.settings import Sampling, sampling_of
@@ -37,6 +36,8 @@ from haloforge.sampling import sample_and_judge
 from haloforge.schema import Problem, digest
 from haloforge.session import Session
 from haloforge.store.clock import Clock
+from haloforge.store.layout import EVAL, SECONDS
+from haloforge.store.problems_table import write_problems
 from haloforge.store.remote import saved
 from haloforge.store.run import Identity, identity_of, open_run, set_aside
 from haloforge.store.shards import sample_shards
@@ -44,9 +45,6 @@ from haloforge.train.plan import StepPlan
 from haloforge.train.settings import NOT_LEARNED, TrainSettings
 from haloforge.update import check_trainable, is_trained, update_policy
 
-_T = TypeVar("_T")
-FEW_STEPS = 10
-"""Optimizer steps of a cycle below which it is said that they are few."""
 # In a run's identity even at their defaults, as they were before it left those out.
 _TOLD_ALWAYS = {"samples_per_prompt", "reward_threshold", "keep_top_percent"}
 # What the identity says by contents rather than names, or what decides nothing that is trained on.
@@ -66,36 +64,44 @@ def raft(session: Session, policy: Policy, output: Path, fresh: bool = False) ->
     samples of a cycle are good enough to learn from.
     """
     run = _open(session, policy, output, fresh)
+    with session.observer.run(output, "raft", session.settings.model_dump(mode="json")):
+        return _cycles(session, policy, run)
+
+
+def _cycles(session: Session, policy: Policy, run: "_Run") -> Policy:
     began = time.time()
     session.check_memory(policy, "engines", "trainers")
+    last, parts = session.settings.raft.cycles, _parts(session.settings)
+    cycles = session.report.each("cycle", range(1, last + 1), parts)
     held_out = HeldOut(session, run.output)
-    observer = session.observer
-    with observer.phase("evaluate"):
+    with session.observer.phase("evaluate"):
         held_out.score(policy, 0)
-    for cycle in range(1, session.settings.raft.cycles + 1):
-        clock = Clock(run.samples(cycle) / SECONDS)
-        timed = partial(_timed, observer, clock, cycle)
+    for cycle in cycles:
+        clock = Clock(run.samples(cycle) / SECONDS, partial(_phase, session, cycle))
         run.set_torn_aside(cycle)
         if not is_trained(run.adapter(cycle)):
             planned = run.plan(cycle)
-            timed("sample_and_verify", partial(run.sample_and_judge, policy, cycle, planned))
+            clock.time("sample_and_verify", partial(run.sample_and_judge, policy, cycle, planned))
             run.note_first_token(policy, began, clock)
-            selection: Selection = timed("select", partial(run.keep_best, policy, cycle))
-            timed("train", partial(run.train, policy, planned, selection, cycle))
+            selection = clock.time("select", partial(run.keep_best, policy, cycle))
+            clock.time("train", partial(run.train, policy, planned, selection, cycle))
+        else:
+            session.report.reused()
         policy = resolve_policy(str(run.adapter(cycle)))
-        timed("evaluate", partial(held_out.score, policy, cycle))
+        clock.time("evaluate", partial(held_out.score, policy, cycle))
         if not is_trained(run.adapter(cycle + 1)):  # or they would go back, and forward again
             held_out.link_best()
             write_statistics(run.output, cycle, held_out.scores)
-        observer.ended(f"cycle {cycle}")
+        session.observer.ended(f"cycle {cycle}")
         if held_out.stops(cycle):
             break
     return policy
 
 
-def _timed(observer: Observer, clock: Clock, cycle: int, phase: str, work: Callable[[], _T]) -> _T:
-    with observer.phase(phase, cycle):
-        return clock.time(phase, work)
+@contextmanager
+def _phase(session: Session, cycle: int, name: str) -> Iterator[None]:
+    with session.report.under_way(name), session.observer.phase(name, cycle):
+        yield
 
 
 @dataclass(frozen=True)
@@ -184,6 +190,7 @@ class _Run:
                 f"raft cycle {cycle}: left out is what was trained on in cycles "
                 f"{', '.join(map(str, selection.earlier.unreadable))}: it cannot be read"
             )
+        self.session.report.result(f"{selection.kept} kept")
         record_rates(
             self.output, cycle, self.problems, selection.judged, selection.solved, policy.digest
         )
@@ -197,7 +204,8 @@ class _Run:
         """In a process of its own on this machine, so that the memory that it takes is given back;
         it grows with the cycle's samples, the driver's does not."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        task = ray.remote(num_cpus=0, scheduling_strategy=here)(select)
+        named = f"select cycle {cycle}"
+        task = ray.remote(num_cpus=0, scheduling_strategy=here, name=named)(select)
         chosen, verify, seed = self.settings.raft, self.settings.verify, self.settings.seed
         problems = list(self.problems)
         selected = task.remote(self.output.resolve(), cycle, problems, chosen, verify, seed)
@@ -309,8 +317,14 @@ def _open(session: Session, policy: Policy, output: Path, fresh: bool) -> _Run:
     if history:
         record_history(output, history)
     save_settings(settings, output)
-    session.observer.enter(output, "raft", settings.model_dump(mode="json"))
+    write_problems(output, problems)
     return _Run(session, problems, sampling, system, training, run_id, output)
+
+
+def _parts(settings: Settings) -> list[str]:
+    """What each cycle does, by the names of its seconds."""
+    scored = settings.raft.eval_prompts is not None
+    return ["sample_and_verify", "select", "train", *(["evaluate"] if scored else [])]
 
 
 def _list(counts: dict[str, int]) -> str:

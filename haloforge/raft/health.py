@@ -12,6 +12,8 @@ import numpy as np
 
 from haloforge.raft.answers import Answer
 
+FEW_STEPS = 10
+"""Optimizer steps of a cycle below which it is said that they are few."""
 ENTROPY_FALL = 0.5
 DUPLICATES, TRIVIAL = 0.5, 0.2
 RISE = 2.0

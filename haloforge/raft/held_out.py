@@ -12,12 +12,11 @@ from haloforge.benchmark.suites import INSTRUCT, suite_of
 from haloforge.config import Settings
 from haloforge.model.policy import Policy
 from haloforge.session import Session
+from haloforge.store.layout import EVAL, START_EVAL
 from haloforge.store.run import write_atomic
 
 BEST = "best"
 BEST_RECORD = "best.json"
-EVAL = "eval"
-"""The folder, in a cycle's, of its score."""
 
 
 class Score(NamedTuple):
@@ -55,7 +54,7 @@ class HeldOut:
         if self._chosen.eval_prompts is None:
             return
         settings = eval_settings(self._session.settings)
-        folder = self._run / f"cycle_{cycle}" / EVAL if cycle else self._run / "start_eval"
+        folder = self._run / f"cycle_{cycle}" / EVAL if cycle else self._run / START_EVAL
         # Not on the card: a few samples a problem, by which the best cycle is picked, flatter it.
         result = benchmark(self._session, policy, folder, settings=settings, on_card=False)
         found = Score(cycle, result)

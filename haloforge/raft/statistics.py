@@ -10,11 +10,10 @@ from haloforge.model.adapter import read_info
 from haloforge.raft.held_out import Score
 from haloforge.sampling import engine_restarts
 from haloforge.store.clock import Clock
+from haloforge.store.layout import SECONDS, STATISTICS
 from haloforge.store.run import write_atomic
 from haloforge.store.shards import working_seconds
 
-STATISTICS = "raft_statistics.json"
-SECONDS = "seconds.json"
 _TRAINING = (
     *("rows", "dropped_rows", "steps", "loss_first", "loss_last", "trained_tokens", "seconds"),
 )

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from haloforge.benchmark.compare import Comparison
 from haloforge.benchmark.passk import Estimate
-from haloforge.report.tables import signed
+from haloforge.report.summary import signed
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -54,9 +55,14 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 
 def comparison_json(comparison: Comparison) -> str:
+    """`comparison_tree` as text."""
+    return json.dumps(comparison_tree(comparison), indent=2)
+
+
+def comparison_tree(comparison: Comparison) -> dict[str, Any]:
     """All of it; the shares of a problem are those of the first model and of the other."""
     results = comparison.results
-    tree = {
+    return {
         "reference": next(iter(results)),
         "models": {
             name: {
@@ -72,7 +78,6 @@ def comparison_json(comparison: Comparison) -> str:
         "differences": {name: asdict(pair) for name, pair in comparison.pairs.items()},
         "warnings": comparison.warnings,
     }
-    return json.dumps(tree, indent=2)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -55,3 +55,9 @@ def as_json(estimates: Estimates) -> dict[str, Any]:
         name: {measure: asdict(found) for measure, found in measures.items()}
         for name, measures in estimates.items()
     }
+
+
+def signed(estimate: Estimate) -> str:
+    """A difference in percentage points."""
+    mean, low, high = (100 * x for x in (estimate.mean, estimate.low, estimate.high))
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"

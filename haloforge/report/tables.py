@@ -7,7 +7,7 @@ from haloforge.benchmark.compare import Comparison
 from haloforge.benchmark.passk import Estimate
 from haloforge.benchmark.results import Result
 from haloforge.prove import Proof
-from haloforge.report.summary import Estimates, paired_differences, paired_name
+from haloforge.report.summary import Estimates, paired_differences, paired_name, signed
 from haloforge.rescore import Scores
 from haloforge.schema import Outcome
 
@@ -40,7 +40,7 @@ def comparison_table(comparison: Comparison) -> str:
         + [str(number) for number in (pair.problems, len(pair.wins), len(pair.losses), pair.ties)]
         for name, pair in comparison.pairs.items()
     ]
-    lines += ["", *_columns([["by problem", "problems", "wins", "losses", "ties"], *rows])]
+    lines += ["", *columns([["by problem", "problems", "wins", "losses", "ties"], *rows])]
     for name, pair in comparison.pairs.items():
         for what, problems in (("wins", pair.wins), ("losses", pair.losses)):
             if problems:
@@ -64,7 +64,7 @@ def breakdowns_table(result: Result) -> list[str]:
                 + [str(rows[value][m]) if m in rows[value] else "not measured" for m in wide]
                 for value in shown
             ]
-            lines += ["", *_columns([[name, "problems", *wide], *body])]
+            lines += ["", *columns([[name, "problems", *wide], *body])]
         if len(numbers) > len(shown):
             lines.append(f"{len(numbers) - len(shown)} more are in results.json")
     return lines
@@ -110,13 +110,13 @@ def estimates_table(models: Estimates, differences: Estimates) -> list[str]:
         ]
         return [[title, *(name.replace("_minus_", " - ") for name in columns)], *body]
 
-    lines = _columns(rows("measure", models, str))
+    lines = columns(rows("measure", models, str))
     if differences:
-        lines += ["", *_columns(rows("paired difference", differences, signed))]
+        lines += ["", *columns(rows("paired difference", differences, signed))]
     return lines
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """The rows with their cells aligned, a line of dashes below the first."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -135,7 +135,7 @@ def scores_table(found: Scores) -> str:
         for outcome, count in found.outcomes.most_common()
         if outcome != Outcome.INFRA_ERROR
     ]
-    lines = _columns([["outcome", "samples", "share", "reward"], *rows])
+    lines = columns([["outcome", "samples", "share", "reward"], *rows])
     mean = f", mean reward {found.rewards.total() / scored:.3f}" if scored else ""
     lines += ["", f"{scored} samples scored{mean}"]
     if found.lost:
@@ -162,10 +162,4 @@ def proofs_table(proofs: Sequence[Proof]) -> str:
         ]
         for proof in proofs
     ]
-    return "\n".join(_columns([["problem", "language", "outcome", "diagnostics"], *rows]))
-
-
-def signed(estimate: Estimate) -> str:
-    """A difference in percentage points."""
-    mean, low, high = (100 * x for x in (estimate.mean, estimate.low, estimate.high))
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return "\n".join(columns([["problem", "language", "outcome", "diagnostics"], *rows]))

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,10 +16,15 @@ KEEP_S = 30.0
 
 
 class Clock:
-    """Keeps `seconds` in the JSON file `path`, and begins anew where that is torn."""
+    """Keeps `seconds` in the JSON file `path`, and begins anew where that is torn.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    A stage runs within `under_way` of its name, as a report shows it.
+    """
+
+    def __init__(
+        self, path: Path, under_way: Callable[[str], AbstractContextManager[None]] | None = None
+    ) -> None:
+        self._path, self._under_way = path, under_way
         self.seconds: dict[str, float] = read_record(path)
         self._written = dict(self.seconds)
 
@@ -43,7 +48,8 @@ class Clock:
         keeper.start()
         refused = False
         try:
-            return run()
+            with self._under_way(stage) if self._under_way else nullcontext():
+                return run()
         except InputError:
             refused = True
             raise

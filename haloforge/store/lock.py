@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+import time
 from errno import ENOLCK, ENOSYS, EOPNOTSUPP
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from haloforge.errors import InputError
 
 LOCK = ".lock"
 _NO_LOCKS = (ENOLCK, ENOSYS, EOPNOTSUPP)
+_LOOKS, _LOOK_SECONDS = 3, 0.05
 _held: dict[Path, int] = {}
 """Descriptors by folder. The kernel lets go of them when the process ends, in whatever way; they
 are closed in programs that it starts."""
@@ -27,11 +29,17 @@ def hold(folder: Path) -> None:
         if _leads_to(path, _held[key]):
             return
         release(folder)  # what was held has another name now, or is gone
+    looks = 0
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            looks += 1
+            if looks < _LOOKS:  # it may be `is_held`, which lets go at once
+                os.close(descriptor)
+                time.sleep(_LOOK_SECONDS)
+                continue
             owner = os.read(descriptor, 300).decode(errors="replace").strip()
             os.close(descriptor)
             raise InputError(
@@ -57,6 +65,26 @@ def release(folder: Path) -> None:
     descriptor = _held.pop(folder.resolve(), None)
     if descriptor is not None:
         os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process is at work in `folder`, this one or another. False also where the file
+    system has no locks. Leaves the folder as it is."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def check_idle(folder: Path) -> None:

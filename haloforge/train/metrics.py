@@ -8,7 +8,9 @@ from typing import Any, TextIO
 
 from tensorboardX import SummaryWriter
 
-METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
+from haloforge.store.layout import METRICS
+
+TENSORBOARD = "tensorboard"
 WATCHED = ("loss", "eval_loss", "lr", "grad_norm", "tokens_per_s", "seconds", "memory_mb")
 """What TensorBoard and Ray's metrics are told of a step."""
 

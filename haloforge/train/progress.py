@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -63,4 +64,7 @@ def start_progress(folder: Path) -> Any:
     """A handle to a new `Progress`, on this node: another may be lost, and the run goes on."""
     here = ray.get_runtime_context().get_node_id()
     place = NodeAffinitySchedulingStrategy(here, soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=place)(Progress).remote(folder)
+    # No two actors of a namespace may share a name, and the one before may not be quite gone.
+    named = f"training-progress-{uuid4().hex[:8]}"
+    actor = ray.remote(num_cpus=0, scheduling_strategy=place, name=named)(Progress)
+    return actor.remote(folder)

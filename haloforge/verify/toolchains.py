@@ -328,10 +328,20 @@ def needed(verifier: str, problem: Problem) -> Toolchain | None:
 
 @functools.cache
 def version(row: Toolchain) -> str:
-    """Name and version, such as `gcc 12.2.0 mold`. Raises ResourceError where it is missing."""
+    """Name and version, such as `gcc 12.2.0 mold`, of the one that boxes see. Raises ResourceError
+    where it is missing."""
     require(row)
+    program = shutil.which(row.version[0], path=COMPILER_PATH) or row.version[0]
+    seen = {**os.environ, "PATH": COMPILER_PATH}
     try:
-        probe = subprocess.run(row.version, capture_output=True, text=True, timeout=60, check=True)
+        probe = subprocess.run(
+            (program, *row.version[1:]),
+            env=seen,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError) as error:
         raise ResourceError(f"{row.version[0]} does not run ({error}): {_install(row)}") from error
     found = re.search(r"\d+\.[\w.]+", probe.stdout)

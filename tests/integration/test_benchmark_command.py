@@ -57,6 +57,13 @@ def test_three_adapters_of_one_base_need_one_start(
     assert len({result["policy"] for result in results}) == 3
     assert len({result["samples_digest"] for result in results}) == 3, "one answered for all"
     assert "adapter_1 - adapter_0" in done.stdout
+    look = [sys.executable, "-m", "haloforge", "samples", str(tmp_path / "out"), "--json"]
+    shown = subprocess.run(look, capture_output=True, text=True, check=True).stdout
+    rows = [json.loads(line) for line in shown.splitlines()]
+    assert {row["source"] for row in rows} == {adapter.name for adapter in adapters}
+    assert len(rows) == len(adapters) * 3 * 2
+    for row in rows:
+        assert row["prompt"].startswith(f"Print {row['problem_id'].removeprefix('p')}.")
 
 
 @pytest.mark.slow
@@ -84,8 +91,10 @@ def test_killed_at_work_it_goes_on_and_a_finished_one_stays(
     assert set(ids.values()) == {1}
 
     told = (out / "results.json").read_bytes()
-    again = subprocess.run(run, capture_output=True, text=True, timeout=300)
+    again = subprocess.run([*run, "--json"], capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
     assert "engines: starting" not in again.stderr
-    assert again.stdout == done.stdout
+    [model] = json.loads(again.stdout)["models"].values()
+    assert model["measures"] == json.loads(told)["measures"]
+    assert model["samples_digest"] in told.decode() and "per_problem" not in model
     assert (out / "results.json").read_bytes() == told

@@ -83,10 +83,11 @@ def test_split_show_and_prompts(cluster: str, tmp_path: Path) -> None:
     )
 
     (tmp_path / "turned.jsonl").write_text("".join(reversed(lines)))
-    done = run(
-        cluster, "split", tmp_path / "turned.jsonl", "--output", tmp_path / "b", "--seed", "4"
-    )
+    turned = (tmp_path / "turned.jsonl", "--output", tmp_path / "b", "--seed", "4", "--json")
+    done = run(cluster, "split", *turned)
     assert done.returncode == 0, done.stderr
+    told = {part["name"]: part["rows"] for part in json.loads(done.stdout)["parts"]}
+    assert told == {name: len(text.splitlines()) for name, text in written.items()}
     for name, text in written.items():
         again = (tmp_path / "b" / f"{name}.jsonl").read_text().splitlines(keepends=True)
         assert again[::-1] == text.splitlines(keepends=True)
@@ -107,8 +108,11 @@ def test_split_show_and_prompts(cluster: str, tmp_path: Path) -> None:
     beside = read_sidecar(tmp_path / "prompts.jsonl")
     assert beside is not None and beside.parents[0] == read_sidecar(train)
 
-    few = run(cluster, "prompts", train, "--output", tmp_path / "few.jsonl", "--limit", "5")
+    few = run(
+        cluster, "prompts", train, "--output", tmp_path / "few.jsonl", "--limit", "5", "--json"
+    )
     assert few.returncode == 0, few.stderr
+    assert json.loads(few.stdout)["written"] == 5
     wanted = fixed_subset(problems, 5, lambda problem: problem.problem_id)
     assert read_problems(str(tmp_path / "few.jsonl")) == list(wanted)
 

@@ -77,6 +77,9 @@ def test_stored_samples_are_scored_in_their_order(tmp_path: Path) -> None:
     again = run("--input", samples, *wanted, cwd=tmp_path)
     assert (again.returncode, again.stdout) == (0, done.stdout)
     assert "Ray dashboard" not in again.stderr
+    told = json.loads(run("--input", samples, *wanted, "--json", cwd=tmp_path).stdout)
+    assert told["outcomes"]["passed"] == {"samples": 2, "share": 0.4, "mean_reward": 1.0}
+    assert (told["scored"], told["complete"]) == (5, True)
     other = run("--input", samples, *wanted, "--verifier", "gcc", cwd=tmp_path)
     assert other.returncode == 2
     assert "verify.verifier: was not set, is now gcc" in other.stderr

@@ -65,10 +65,10 @@ def ours(count: int, folder: Path) -> dict[str, Any]:
     from haloforge.config import load_settings
     from haloforge.model.adapter import read_info
     from haloforge.raft.cycle import raft
-    from haloforge.raft.statistics import STATISTICS
     from haloforge.report.progress import Report, Stage
     from haloforge.rollout.pool import EnginePool
     from haloforge.session import Session
+    from haloforge.store.layout import STATISTICS
     from haloforge.store.shards import read_judged
 
     seconds: defaultdict[str, float] = defaultdict(float)

@@ -56,6 +56,7 @@ def test_they_are_told_while_samples_come(
             restarts.append(restarted)
             watch.look()
             assert engine_restarts(tmp_path) == told
+            assert watch.told == ("engines restarted: 1" if told else "")
     assert engine_restarts(tmp_path) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("toy: 1 engines died and were started anew") == 2

@@ -5,6 +5,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from haloforge.errors import InputError
-from haloforge.store.lock import LOCK
+from haloforge.store.lock import LOCK, hold, is_held, release
 from haloforge.store.run import open_run, set_aside
 
 OTHER = """
@@ -77,3 +78,23 @@ def test_a_file_system_without_locks_keeps_none_out(
     monkeypatch.setattr(fcntl, "flock", flock)
     open_run(tmp_path / "run", {"seed": 0})
     assert open_run(tmp_path / "run", {"seed": 0})
+
+
+def test_whether_a_folder_is_held_is_told_and_changes_nothing(tmp_path: Path) -> None:
+    assert not is_held(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    hold(tmp_path)
+    assert is_held(tmp_path)
+    release(tmp_path)
+    assert not is_held(tmp_path)
+
+
+def test_one_who_only_looks_keeps_no_run_out(tmp_path: Path) -> None:
+    hold(tmp_path)
+    release(tmp_path)
+    with (tmp_path / LOCK).open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.02, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        hold(tmp_path)
+    assert is_held(tmp_path)
+    release(tmp_path)

@@ -1,5 +1,6 @@
 """What an observer leaves of a run, without Ray and with engines that stand in."""
 
+import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ from haloforge.benchmark.passk import Estimate
 from haloforge.errors import InfraError
 from haloforge.observe import observer as module
 from haloforge.observe.log import LOGGER, attached, detach
-from haloforge.observe.metrics import METRICS
 from haloforge.observe.observer import Observer
 from haloforge.observe.settings import ObserveSettings
 from haloforge.report.progress import Report
@@ -48,7 +48,7 @@ class Page:
     def write(self) -> None:
         self.written += 1
 
-    def close(self) -> None:
+    def close(self, write: bool = True) -> None:
         self.closed = True
 
 
@@ -222,7 +222,7 @@ def test_a_pipeline_is_one_run_with_a_log_a_stage(tmp_path: Path, pages: list[Pa
     watching.close()
     names = {path.name for path in (tmp_path / "p" / "logs").iterdir()}
     stages = {"benchmark_base.jsonl", "raft.jsonl"}
-    assert names == {*stages, "activity.jsonl", "trackers.json"}
+    assert names == {*stages, "activity.jsonl", "trackers.json", "state.json"}
     for path, told in zip(sorted(stages), ("benchmark base", "raft"), strict=True):
         (line,) = lines_of(tmp_path / "p" / "logs" / path)
         assert (line["stage"], line["message"]) == (told.replace(" ", "_"), f"in {told}")
@@ -377,12 +377,24 @@ def test_samples_are_told_one_by_one_at_level_debug(tmp_path: Path, pages: list[
     assert told == [("s0", "p 0: passed, 1"), ("s1", "p 1: passed, 1")]
 
 
-def test_the_readme_has_each_metric_and_no_other() -> None:
-    text = (Path(module.__file__).parent / "README.md").read_text()
-    rows = [line for line in text.splitlines() if line.startswith("| `haloforge_")]
-    expected = [
-        f"| `{name}`{'*' if kind.now else ''} | {kind.kind} | "
-        f"{', '.join(f'`{tag}`' for tag in kind.tags)} | {kind.says} |"
-        for name, kind in METRICS.items()
-    ]
-    assert rows == expected
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (None, {"state": "finished", "message": ""}),
+        (KeyboardInterrupt(), {"state": "stopped", "message": ""}),
+        (InfraError("no engine is left"), {"state": "failed"}),
+    ],
+)
+def test_how_a_run_stands_is_kept(
+    tmp_path: Path, pages: list[Page], error: BaseException | None, state: dict[str, str]
+) -> None:
+    watching, _ = observer()
+    watching.enter(tmp_path, "raft", {})
+    with watching.phase("train", 2):
+        kept = json.loads((tmp_path / "logs" / "state.json").read_text())
+        at = {name: kept[name] for name in ("state", "stage", "phase", "cycle")}
+        assert at == {"state": "running", "stage": "raft", "phase": "train", "cycle": 2}
+    watching.close(error)
+    kept = json.loads((tmp_path / "logs" / "state.json").read_text())
+    assert state.items() <= kept.items()
+    assert ("no engine is left" in kept["message"]) == (kept["state"] == "failed")

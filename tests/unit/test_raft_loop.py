@@ -16,9 +16,9 @@ from haloforge.model.adapter import AdapterInfo, finish_training
 from haloforge.model.policy import Policy, resolve_policy
 from haloforge.raft import cycle as loop
 from haloforge.raft import held_out
-from haloforge.raft.statistics import STATISTICS
 from haloforge.report.progress import Report
 from haloforge.schema import Problem
+from haloforge.store.layout import STATISTICS
 from haloforge.store.shards import committed_ids
 from tests.observing import unobserved
 from tests.raft_runs import Row, problem, write_cycle
@@ -73,7 +73,8 @@ class Run:
             check_memory=lambda policy, *parts: None,
         )
         session.settings = load_settings(None, {f"raft.{key}": flags[key] for key in flags})
-        return loop.raft(session, self.start, self.output)
+        with session.report.open():
+            return loop.raft(session, self.start, self.output)
 
     @property
     def adapters(self) -> list[str]:
@@ -276,3 +277,26 @@ def test_too_few_samples_to_learn_from_stop_it_and_are_kept(begun: Callable[...,
     assert len(committed_ids(run.output / "cycle_1")) == len(PROBLEMS) * SAMPLES
     run.go(cycles=2, min_samples=4)
     assert (run.drawn, run.adapters) == ([1, 2], ADAPTERS[:2])
+
+
+def test_the_report_knows_cycles_and_phases(
+    begun: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    original = Run.update_policy
+
+    def update_policy(run: Run, session: Any, *given: Any, **told: Any) -> None:
+        tree = session.report._tree
+        cycles = [(node.name, node.told()) for node in tree.root.children if node.ended is not None]
+        phases = [(node.name, node.told()) for node in tree.current.parent.children]
+        to_come = [node.name for node in tree.root.children if node.began is None]
+        seen.append((cycles, phases, to_come, tree.current.name))
+        original(run, session, *given, **told)
+
+    monkeypatch.setattr(Run, "update_policy", update_policy)
+    begun(4, 3, 6).go(cycles=2, eval_prompts="x.jsonl")
+    phases = [("sample and verify", ""), ("select", "4 kept"), ("train", ""), ("evaluate", "")]
+    assert seen == [
+        ([], phases, ["cycle 2"], "train"),
+        ([("cycle 1", "4 kept")], phases, [], "train"),
+    ]

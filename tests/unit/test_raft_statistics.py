@@ -6,8 +6,9 @@ from typing import Any
 
 from haloforge.model.adapter import INFO_FILE, AdapterInfo
 from haloforge.raft.held_out import Score
-from haloforge.raft.statistics import SECONDS, STATISTICS, write_statistics
+from haloforge.raft.statistics import write_statistics
 from haloforge.store.clock import Clock
+from haloforge.store.layout import SECONDS, STATISTICS
 from tests.results import passing
 
 TRAINED = {"rows": 6, "dropped_rows": 1, "steps": 3, "loss_first": 0.9, "loss_last": 0.4}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from haloforge.errors import ResourceError
+from haloforge.observe import backends
 from haloforge.observe import trackers as module
 from haloforge.observe.backends import plain_name
 from haloforge.observe.settings import ObserveSettings
@@ -50,7 +51,8 @@ def test_tensorboard_holds_each_point_once_however_often_the_run_goes_on(tmp_pat
     for cycles in (1, 2, 2, 3):
         tell(tmp_path, said, ["tensorboard"], cycles)
     found = points_of(tmp_path / "tensorboard")
-    assert sorted(found) == sorted((n, s, round(v, 6)) for n, s, v in EXPECTED)
+    expected: list[Any] = [(name, step, pytest.approx(value)) for name, step, value in EXPECTED]
+    assert sorted(found) == sorted(expected)
     text = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
     assert text.count(b"raft.cycles: 3") == 1 and said == []
 
@@ -116,7 +118,7 @@ def test_one_that_fails_is_left_out_and_that_is_said_once(
     def fail() -> None:
         raise ConnectionError("no server\nat all")
 
-    monkeypatch.setitem(module.TRACKERS, "wandb", lambda *_: Failing(where, fail))
+    monkeypatch.setitem(backends.TRACKERS, "wandb", lambda *_: Failing(where, fail))
     said: list[str] = []
     tell(tmp_path, said, ["wandb", "tensorboard"])
     assert said == ["tracker wandb is left out from here on: no server"]
@@ -132,7 +134,7 @@ def test_one_that_hangs_holds_no_run_up(
     def hang() -> None:
         over.wait(60)
 
-    monkeypatch.setitem(module.TRACKERS, "wandb", lambda *_: Failing(where, hang))
+    monkeypatch.setitem(backends.TRACKERS, "wandb", lambda *_: Failing(where, hang))
     monkeypatch.setattr(module, "CLOSE_S", 1.0)
     said: list[str] = []
     tell(tmp_path, said, ["wandb", "tensorboard"])
@@ -147,7 +149,7 @@ def test_one_that_falls_too_far_behind_is_left_out(
 ) -> None:
     over = threading.Event()
     monkeypatch.setitem(
-        module.TRACKERS, "wandb", lambda *_: Failing("log", lambda: void(over.wait(60)))
+        backends.TRACKERS, "wandb", lambda *_: Failing("log", lambda: void(over.wait(60)))
     )
     monkeypatch.setattr(module, "_WAITING", 3)
     monkeypatch.setattr(module, "CLOSE_S", 0.2)

@@ -159,7 +159,7 @@ def generate(
             if slot.request not in answers
         )
         with report.stage("data: asking", planned.count, "answers") as stage:
-            stage.advance(planned.count - left, "there already")
+            stage.already(planned.count - left, "there already")
             asked = ask(planned.backend, planned.settings.generate, requests, answers, stage)
     return asked, keep(wanted, answers, planned.output, judging)
 

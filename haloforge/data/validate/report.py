@@ -113,7 +113,7 @@ def write_report(path: Path, told: Findings) -> None:
     write_atomic(path, json.dumps(told, ensure_ascii=False, indent=2) + "\n")
 
 
-def show(told: Findings) -> None:
+def print_findings(told: Findings) -> None:
     """The report as tables on standard output."""
     console = Console(highlight=False)
     table = Table("", "kind", "rows", "what it is")
