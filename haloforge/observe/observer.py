@@ -391,6 +391,7 @@ class Observer:
 
 def _write(path: Path, text: str) -> None:
     """At once, and only here: `_save` brings it to object storage, which may take its time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.tmp")
     partial.write_text(text)
     partial.replace(path)

@@ -25,9 +25,9 @@ BARS = {
     "raft_vs_plain": 2.0,
     "data_validate_scaling": 0.8,
     "generate_in_flight": 0.8,
-    "observe_overhead": 0.97,
     "report_time": 1.0,
     "view_million": 1.0,
+    "observe_overhead": 0.97,
 }
 """The measures, and the least ratio that each must reach."""
 

@@ -153,7 +153,7 @@ def test_a_report_logs_what_it_says_and_nothing_comes_twice(
 
 def test_what_comes_a_million_times_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[-1])
+    monkeypatch.setattr("haloforge.observe.log.time.monotonic", lambda: now[-1])
     seldom = Seldom()
     told = []
     for number in range(10_000):
