@@ -14,6 +14,7 @@ from typing import Any
 from haloforge.schema import Outcome
 
 ACTIVITY = "activity.jsonl"
+_MOST_ENGINES = 16
 ENGINE, VERIFIER, TRAINER = "engine", "verifier", "trainer"
 
 
@@ -174,7 +175,7 @@ class Activity:
         return now, {
             "at": round(time.time(), 2),
             "seconds": round(seconds, 3),
-            "engines": now.engines,
+            "engines": _few(now.engines),
             "verifiers": verifiers,
             "trainers": trainers,
             "samples": now.samples,
@@ -183,3 +184,12 @@ class Activity:
             "outcomes": dict(now.outcomes),
             "restarts": {part: number for part, number in now.restarts.items() if number},
         }
+
+
+def _few(engines: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
+    """All of them, or their sums where they are many: a row comes every few seconds."""
+    if len(engines) <= _MOST_ENGINES:
+        return dict(engines)
+    names = next(iter(engines.values()))
+    sums = {name: round(sum(each[name] for each in engines.values()), 2) for name in names}
+    return {f"{len(engines)} engines": sums}

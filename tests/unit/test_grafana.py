@@ -13,7 +13,6 @@ import yaml
 from cluster.grafana import up
 from cluster.grafana.dashboard import COLUMNS, FILE, dashboard, text
 from cluster.grafana.panels import OUTCOMES, ROWS
-from haloforge.observe.activity import Activity
 from haloforge.observe.metrics import METRICS, Metrics
 from haloforge.raft import health
 from haloforge.schema import Outcome
@@ -128,13 +127,3 @@ def test_what_holds_is_set_again_and_the_next_takes_its_place(
     told.clear()
     metrics.hold()
     assert told == []
-
-
-def test_no_more_verifiers_are_busy_than_there_are() -> None:
-    """One tells of a group when that is judged, which may have begun long before."""
-    activity = Activity()
-    activity.begin()
-    told = {"actor": "a", "process": 1, "cache_hits": 0}
-    activity.verified({**told, "busy_s": 50.0})
-    _, row = activity.take()
-    assert row["verifiers"] == {"actors": 1, "busy": 1, "queued": 0}

@@ -88,7 +88,7 @@ class Sampling:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
         self.policies: list[str] = []
         self.machine = "first"
-        told = SimpleNamespace(say=lambda line: None)
+        told = SimpleNamespace(say=lambda line: None, result=lambda line: None)
         session = SimpleNamespace(
             settings=settings,
             report=told,

@@ -1,6 +1,7 @@
 """How a run stands, as `logs/state.json` and its page tell: also of one that is refused."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ from haloforge.errors import InfraError, InputError
 from haloforge.observe.log import attached
 from haloforge.observe.observer import Observer
 from haloforge.observe.settings import ObserveSettings
+from haloforge.report.page.gather import gather
 from haloforge.report.progress import Report
+from haloforge.store.lock import hold, release
+from tests.report_runs import write_raft
 
 
 class Page:
@@ -76,3 +80,23 @@ def test_of_a_run_that_is_refused_nothing_is_told(tmp_path: Path, watching: Obse
     watching.close(InputError("it holds a run of other settings"))
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_its_page_says_how_it_ended_and_that_it_goes_on_again(
+    tmp_path: Path, watching: Observer
+) -> None:
+    write_raft(tmp_path, cycles=1)
+    (tmp_path / "config.yaml").write_text("raft: {cycles: 3}")
+    hold(tmp_path)
+    watching.enter(tmp_path, "raft", {})
+    with watching.phase("train", 2):
+        assert gather(tmp_path).status.state == "running"
+    watching.close(InfraError("no engine is left"))
+    status = gather(tmp_path).status  # while this process still has the folder
+    assert (status.state, status.message) == ("stopped", "InfraError: no engine is left")
+    release(tmp_path)
+    time.sleep(0.02)
+    hold(tmp_path)
+    assert gather(tmp_path).status.state == "running"
+    release(tmp_path)
+    assert gather(tmp_path).status.state == "stopped"

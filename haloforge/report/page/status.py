@@ -6,7 +6,7 @@ from typing import Any
 
 from haloforge.benchmark.results import RESULTS, Result
 from haloforge.report.hostile import visible
-from haloforge.report.page.files import Files, mapping
+from haloforge.report.page.files import Files, mapping, number
 from haloforge.report.page.run import Cycle, Kind, Measured, Status
 from haloforge.store.layout import (
     EVAL,
@@ -42,11 +42,17 @@ def status_of(
     if left is None:
         return Status("finished")
     told = mapping(files.record(folder / LOGS / STATE))
-    if told.get("state") in (STOPPED, FAILED):
+    if told.get("state") in (STOPPED, FAILED) and not _went_on(folder, number(told.get("at"))):
         return Status("stopped", left, visible(str(told.get("message") or ""))[:_MESSAGE_CHARS])
     locks = [folder / LOCK, *folder.glob(f"*/{LOCK}"), *folder.glob(f"*/*/{LOCK}")]
     held = any(is_held(path.parent) for path in locks)
     return Status("running" if held else "stopped", left)
+
+
+def _went_on(folder: Path, at: float | None) -> bool:
+    """Whether a process has taken the folder since then, and has it still."""
+    lock = folder / LOCK
+    return at is not None and is_held(folder) and lock.stat().st_mtime > at
 
 
 def _left(
