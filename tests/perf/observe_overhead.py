@@ -70,8 +70,8 @@ def cycle(pool: EnginePool, settings: Settings, samples: int, run: Path) -> tupl
     observer.engines(pool)
     shape = Sampling(temperature=0.7, top_p=1.0, max_tokens=256, stop_at_fence=True)
     began, worked = time.monotonic(), time.process_time()
-    observer.ended("cycle 0")  # whose report is written meanwhile
     with observer.phase("sample_and_verify", 1):
+        observer.ended("cycle 0")  # whose report is written meanwhile
         sampling.sample_and_judge(
             session, pool.policy, problems, max(1, samples // _PROBLEMS), shape,
             "simulated", 1, run / "cycle_1", "simulated",

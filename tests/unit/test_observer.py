@@ -12,7 +12,6 @@ from haloforge.benchmark.passk import Estimate
 from haloforge.errors import InfraError
 from haloforge.observe import observer as module
 from haloforge.observe.log import LOGGER, attached, detach
-from haloforge.observe.metrics import METRICS
 from haloforge.observe.observer import Observer
 from haloforge.observe.settings import ObserveSettings
 from haloforge.report.progress import Report
@@ -97,8 +96,8 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Page]]:
     threads = set(threading.enumerate())
     yield Page.made
     detach()
-    left = [thread.name for thread in set(threading.enumerate()) - threads if thread.is_alive()]
-    assert left == [], "threads of the observer's are left"
+    left = {thread.name for thread in set(threading.enumerate()) - threads if thread.is_alive()}
+    assert left <= {"lease"}, "threads are left, not of the store's"
 
 
 def observer(**settings: Any) -> tuple[Observer, Said]:
@@ -378,14 +377,3 @@ def test_samples_are_told_one_by_one_at_level_debug(tmp_path: Path, pages: list[
     lines = lines_of(tmp_path / "logs" / "raft.jsonl")
     told = [(line["sample_id"], line["message"]) for line in lines]
     assert told == [("s0", "p 0: passed, 1"), ("s1", "p 1: passed, 1")]
-
-
-def test_the_readme_has_each_metric_and_no_other() -> None:
-    text = (Path(module.__file__).parent / "README.md").read_text()
-    rows = [line for line in text.splitlines() if line.startswith("| `haloforge_")]
-    expected = [
-        f"| `{name}`{'*' if kind.now else ''} | {kind.kind} | "
-        f"{', '.join(f'`{tag}`' for tag in kind.tags)} | {kind.says} |"
-        for name, kind in METRICS.items()
-    ]
-    assert rows == expected
