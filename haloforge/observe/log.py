@@ -160,6 +160,14 @@ def detach() -> None:
         LOGGER.removeHandler(earlier)
 
 
+def write(path: Path, text: str) -> None:
+    """Whole or not at all, and only here: the observer brings it to object storage later."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.tmp")
+    partial.write_text(text)
+    partial.replace(path)
+
+
 def append(path: Path, line: str) -> None:
     """One line more in the file `path`, whose folder may have been set aside meanwhile."""
     try:

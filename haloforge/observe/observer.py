@@ -13,7 +13,7 @@ import ray
 
 from haloforge.observe.activity import ACTIVITY, Activity, Interval
 from haloforge.observe.live import PAGE, LiveReport
-from haloforge.observe.log import ENDED, LOGGER, LOGS, RunLog, Seldom, append, attach, detach
+from haloforge.observe.log import ENDED, LOGGER, LOGS, RunLog, Seldom, append, attach, detach, write
 from haloforge.observe.metrics import Metrics
 from haloforge.observe.settings import ObserveSettings
 from haloforge.observe.trackers import TENSORBOARD, Trackers, check_trackers
@@ -354,7 +354,7 @@ class Observer:
             from haloforge.benchmark.environment import environment
 
             with self._harmless("versions and hardware are not kept"):
-                _write(self._run / LOGS / ENVIRONMENT, environment().model_dump_json() + "\n")
+                write(self._run / LOGS / ENVIRONMENT, environment().model_dump_json() + "\n")
 
     def _tell_state(self, state: str, message: str = "") -> None:
         """`state.json`: how the run stands. One that a kill ended stands there as running, while no
@@ -364,7 +364,7 @@ class Observer:
         at = {"stage": self._stage, "phase": self._phase, "cycle": self._cycle or None}
         told = {"state": state, **at, "at": round(time.time(), 2), "message": message}
         with self._harmless("how the run stands is not kept"):
-            _write(self._run / LOGS / STATE, json.dumps(told) + "\n")
+            write(self._run / LOGS / STATE, json.dumps(told) + "\n")
 
     def _save(self) -> None:
         """What grows while a run goes on gets to object storage now and then, if the run is
@@ -387,14 +387,6 @@ class Observer:
                 self._faults.add(fault)
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 self._report.say(f"observe: {fault}: {lines[0]}; the run goes on")
-
-
-def _write(path: Path, text: str) -> None:
-    """At once, and only here: `_save` brings it to object storage, which may take its time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.tmp")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def _short(run: Path) -> str:
