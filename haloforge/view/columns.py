@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from haloforge.schema import Outcome
-from haloforge.view.sources import Commit, Source
+from haloforge.view.sources import Commit, Source, stamp_of
 
 Array = npt.NDArray[Any]
 _SAMPLE = ("problem_id", "index", "num_tokens", "finish_reason")
@@ -24,6 +24,7 @@ _NUMBERS = {
     "tests_total": np.int32,
 }
 _NAMES = ("problem_id", "finish_reason", "outcome")
+_CODED = pa.dictionary(pa.int32(), pa.string())
 COLUMNS = (*_SAMPLE, *_VERDICT)
 NOT_KEPT, NOT_CHOSEN_FROM = -1, -2
 """In the place of a rank: a sample that its cycle did not train on, and one of a folder that
@@ -74,33 +75,52 @@ class Shard:
         return self.source.folder / what / self.commit.shard
 
 
-def stamp_of(source: Source, commit: Commit) -> tuple[int, ...]:
-    """What changes when its verdicts are replaced, which is done in place. Raises OSError where one
-    of its files is gone."""
-    files = [(source.folder / kind / commit.shard).stat() for kind in ("samples", "verdicts")]
-    return tuple(each for told in files for each in (told.st_mtime_ns, told.st_size, told.st_ino))
+def files_of(source: Source, commit: Commit) -> list[Path]:
+    """Those of a commit, of which the verdicts are replaced in place."""
+    return [source.folder / kind / commit.shard for kind in ("samples", "verdicts")]
 
 
 def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """Columns of a Parquet file as Arrow has them; those of `_NAMES` as numbers with a dictionary.
-    Raises OSError or pa.ArrowException."""
-    file = pq.ParquetFile(
-        path,
-        memory_map=True,
-        read_dictionary=[name for name in names if name in _NAMES],
-        page_checksum_verification=True,
-    )
+    """Columns of a Parquet file as Arrow has them, of the types that are expected; those of
+    `_NAMES` as numbers with a dictionary. Raises OSError, pa.ArrowException where a column cannot
+    be made of its type, ValueError where it is not there."""
+    try:
+        file = pq.ParquetFile(
+            path,
+            memory_map=True,
+            read_dictionary=[name for name in names if name in _NAMES],
+            page_checksum_verification=True,
+        )
+    except KeyError as error:  # of `read_dictionary`
+        raise ValueError(f"it has not one column of texts {error}") from error
     with file:
+        check_names(file, names)
         table = file.read(columns=list(names), use_threads=False)
-    return {name: table[name] for name in names}
+    return {name: _typed(name, table[name]) for name in names}
+
+
+def check_names(file: pq.ParquetFile, names: Sequence[str]) -> None:
+    """Raises ValueError where the file has not one column of each of these names."""
+    there = file.schema_arrow.names
+    if wrong := [name for name in names if there.count(name) != 1]:
+        raise ValueError(f"it has not one column '{wrong[0]}'")
+
+
+def _typed(name: str, column: Any) -> Any:
+    if name not in _NAMES:
+        return column.cast(pa.from_numpy_dtype(_NUMBERS.get(name, np.int64)))
+    if column.type == _CODED:
+        return column
+    return column.cast(pa.string()).dictionary_encode()
 
 
 def read_shard(source: Source, commit: Commit) -> tuple[tuple[int, ...], dict[str, Any]]:
     """The stamp and the columns of a commit. Raises OSError or pa.ArrowException, ValueError where
-    its shards do not hold the rows that it names."""
-    stamp = stamp_of(source, commit)
-    found = read_columns(source.folder / "samples" / commit.shard, _SAMPLE)
-    found |= read_columns(source.folder / "verdicts" / commit.shard, _VERDICT)
+    its shards do not hold the rows that it names, or not its columns."""
+    samples, verdicts = files = files_of(source, commit)
+    stamp = stamp_of(*files)
+    found = read_columns(samples, _SAMPLE)
+    found |= read_columns(verdicts, _VERDICT)
     if any(len(column) != commit.rows for column in found.values()):
         raise ValueError("its shards hold other rows than its manifest names")
     return stamp, found
@@ -135,8 +155,6 @@ def _codes(columns: Sequence[Any], names: Names) -> list[Array]:
     if not ends[-1]:
         return [np.zeros(0, np.int32) for _ in columns]
     whole = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
-    if not pa.types.is_dictionary(whole.type):
-        whole = whole.dictionary_encode()
     whole = whole.unify_dictionaries()
     values = whole.chunk(0).dictionary.cast(pa.binary()).to_pylist()
     known = [names.code((raw or b"").decode(errors="replace")) for raw in values]

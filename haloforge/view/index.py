@@ -20,14 +20,23 @@ from haloforge.view.columns import (
     Dictionary,
     Shard,
     as_arrays,
+    files_of,
     read_columns,
     read_shard,
+)
+from haloforge.view.sources import (
+    SAMPLES,
+    Commit,
+    Manifest,
+    Source,
+    commits,
+    find_sources,
     stamp_of,
 )
-from haloforge.view.sources import SAMPLES, Commit, Source, commits, find_sources
 
 _THREADS = 4
 _LOOK_S = 2.0
+_LISTINGS = 3
 _TRAINED = ("problem_id", "cycle", "index", "rank")
 _UNREADABLE = (OSError, ValueError, pa.ArrowException)
 _T = TypeVar("_T")
@@ -117,7 +126,7 @@ class Index:
         self._dictionary = Dictionary()
         self._shards: dict[tuple[str, str], Shard] = {}
         self._trained: dict[str, Trained] = {}
-        self._manifests: dict[str, dict[str, dict[str, Any]]] = {}
+        self._manifests: dict[str, dict[str, Manifest]] = {}
         self._turn = threading.Lock()
         self._looked = 0.0
         self._table: Table | None = None
@@ -132,14 +141,17 @@ class Index:
             return self._table
 
     def _read(self) -> Table:
-        sources, faults = find_sources(self.run), []
-        wanted: list[tuple[Source, Commit]] = []
-        for source in sources:
-            known = self._manifests.setdefault(source.key, {})
-            found, wrong = commits(source, known)
-            wanted += [(source, commit) for commit in found]
-            faults += wrong
-        changed = self._take_up(wanted, faults)
+        changed = False
+        for _ in range(_LISTINGS):
+            faults: list[str] = []
+            sources = find_sources(self.run, faults)
+            wanted, gone = self._listed(sources, faults)
+            new, missing = self._take_up(wanted, faults)
+            changed |= new
+            if not gone and not missing:
+                break
+        else:
+            faults.append(f"{self.run}: shards go while they are read; some are left out")
         trained_changed = self._take_up_trained(sources, faults)
         before = self._table
         if before is not None and not changed and not trained_changed:
@@ -151,25 +163,39 @@ class Index:
         self._shards = {key: self._shards[key] for key in keys if key in self._shards}
         return self._assembled(sources, shards, faults)
 
-    def _take_up(self, wanted: list[tuple[Source, Commit]], faults: list[str]) -> bool:
-        """Reads what is new; whether anything is, or something is gone."""
+    def _listed(
+        self, sources: list[Source], faults: list[str]
+    ) -> tuple[list[tuple[Source, Commit]], bool]:
+        """The commits of all sources, and whether one went meanwhile."""
+        wanted: list[tuple[Source, Commit]] = []
+        gone = False
+        for source in sources:
+            listing = commits(source, self._manifests.setdefault(source.key, {}))
+            wanted += [(source, commit) for commit in listing.commits]
+            faults += listing.faults
+            gone |= listing.gone
+        return wanted, gone
+
+    def _take_up(self, wanted: list[tuple[Source, Commit]], faults: list[str]) -> tuple[bool, bool]:
+        """Reads what is new; whether anything is, or something is gone; and whether a commit was
+        compacted since it was listed."""
 
         def read(what: tuple[Source, Commit]) -> Any:
             source, commit = what
             before = self._shards.get((source.key, commit.shard))
-            if before is not None and before.stamp == stamp_of(source, commit):
+            if before is not None and before.stamp == stamp_of(*files_of(source, commit)):
                 return None
             return read_shard(source, commit)
 
         gone = len(self._shards.keys() - {(source.key, commit.shard) for source, commit in wanted})
-        changed = bool(gone)
+        changed, missing = bool(gone), False
         new: list[tuple[Source, Commit, tuple[int, ...]]] = []
         tables = []
         for (source, commit), found in _each(read, wanted):
             key = (source.key, commit.shard)
             if isinstance(found, FileNotFoundError) and not commit.manifest.exists():
-                self._shards.pop(key, None)  # compacted in between: at the next look
-                changed = True
+                self._shards.pop(key, None)
+                changed = missing = True
             elif isinstance(found, Exception):
                 path = source.folder / "samples" / commit.shard
                 faults.append(f"{path}: a committed shard cannot be read ({found}); left out")
@@ -180,7 +206,7 @@ class Index:
         arrays = as_arrays(tables, self._dictionary)
         for (source, commit, stamp), columns in zip(new, arrays, strict=True):
             self._shards[source.key, commit.shard] = Shard(source, commit, stamp, columns)
-        return changed or bool(new)
+        return changed or bool(new), missing
 
     def _take_up_trained(self, sources: list[Source], faults: list[str]) -> bool:
         """The same of what cycles trained on."""
@@ -189,8 +215,7 @@ class Index:
             path = source.folder / TRAINED
             if not path.is_file():
                 return None
-            told = path.stat()
-            stamp = (told.st_mtime_ns, told.st_size, told.st_ino)
+            stamp = stamp_of(path)
             before = self._trained.get(source.key)
             if before is not None and before.stamp == stamp:
                 return before

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from haloforge.errors import HaloforgeError
+from haloforge.errors import HaloforgeError, InfraError
 from haloforge.report.hostile import clipped, decoded, first_line, visible
 from haloforge.schema import Outcome
 from haloforge.verify.extract import extract, last_block
@@ -90,7 +90,14 @@ class Pages:
         named, what = named_of(query), query.get("what") or ""
         if what not in _RAW:
             raise NotFoundError("no such text")
-        return latest(self._index, lambda table: self._whole(table, named).raw[_RAW[what]])
+
+        def read(table: Table) -> bytes:
+            whole = self._whole(table, named)
+            if _RAW[what] in whole.faults:  # an empty file would say that nothing is stored
+                raise InfraError(whole.faults[_RAW[what]])
+            return whole.raw[_RAW[what]]
+
+        return latest(self._index, read)
 
     def address_of(self, sample_id: str) -> str:
         """The address of the sample with this id. Raises NotFoundError where there is none."""
@@ -154,7 +161,7 @@ class Pages:
         verdict, sample = whole.verdict, whole.sample
         return self._page(
             "sample",
-            table.faults,
+            [*table.faults, *whole.faults.values()],
             problem=clipped(named.problem, _NAME)[0],
             index=named.number,
             source=source.title,

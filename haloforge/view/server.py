@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+import logging
 import os
 import secrets
 import signal
@@ -36,6 +37,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_log = logging.getLogger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -191,6 +193,14 @@ class _Failures:
             return _html(self._pages.told("That cannot be shown", str(error)), 500)
         except web.HTTPNotFound:
             return _html(self._pages.told("Not found", "there is no such page"), 404)
+        except web.HTTPException:
+            raise
+        except OSError as error:
+            return _html(self._pages.told("That cannot be shown", str(error)), 500)
+        except Exception:
+            _log.exception("%s cannot be shown", request.path)
+            told = "that is a fault of halo-forge; where it was started it has said more"
+            return _html(self._pages.told("That cannot be shown", told), 500)
 
 
 _NO_TOKEN = (

@@ -15,7 +15,9 @@ SAMPLES, EVALUATION, BENCHMARK = "samples", "evaluation", "benchmark"
 _CYCLE = re.compile(r"cycle_(\d+)")
 _START, _EVAL = "start_eval", "eval"  # raft/held_out.py, which imports Ray
 _INSIDE = {"samples", "verdicts", "commits"}
-_NOT = re.compile(r"^\.|_final$|\.old-\d+$|\.tmp$|\.work$|^(?:tensorboard|logs|checkpoints)$")
+_NEVER = re.compile(r"^\.|\.old-\d+$|\.tmp$|\.work$")
+_SELDOM = re.compile(r"_final$|^(?:tensorboard|logs|checkpoints)$")
+"""A benchmark may be called so, after the adapter that it measured."""
 _DEEPEST = 6
 _MADE = ("run.json", "config.yaml")
 
@@ -50,69 +52,121 @@ class Commit(NamedTuple):
     rows: int
 
 
-def find_sources(run: Path) -> list[Source]:
-    """Those in `run` and below, in a reader's order. Raises InputError where `run` is no folder of
-    a run; one of a run that has just begun may have none yet."""
-    if not run.is_dir():
-        raise InputError(f"{run}: no run folder is here")
-    folders = list(_folders(run, 0))
-    if not folders and not any((run / name).exists() for name in _MADE):
-        below = (folder / name for folder in run.glob("*") for name in _MADE)
-        if not any(path.exists() for path in below):
-            raise InputError(
-                f"{run}: holds no samples: expected the folder of a RAFT run, a pipeline or a "
-                "benchmark"
-            )
+class Manifest(NamedTuple):
+    """What a file of `commits` holds, and which state of the file that is from."""
+
+    stamp: tuple[int, ...]
+    shard: str
+    rows: int
+    replaces: list[str]
+
+
+class Listing(NamedTuple):
+    """The commits of a folder that count, in their order."""
+
+    commits: list[Commit]
+    faults: list[str]
+    """What is wrong with those that cannot be read."""
+    gone: bool
+    """Whether a manifest went while it was read, as compacting has it: list again."""
+
+
+def find_sources(run: Path, faults: list[str] | None = None) -> list[Source]:
+    """Those in `run` and below, in a reader's order; folders that cannot be read are named in
+    `faults`. Raises InputError where `run` is no folder of a run, or cannot be read; one of a run
+    that has just begun may have none yet."""
+    try:
+        if not run.is_dir():
+            raise InputError(f"{run}: no run folder is here")
+        os.scandir(run).close()
+        folders = list(_folders(run, 0, [] if faults is None else faults))
+        if not folders and not any((run / name).exists() for name in _MADE):
+            below = (folder / name for folder in run.glob("*") for name in _MADE)
+            if not any(path.exists() for path in below):
+                raise InputError(
+                    f"{run}: holds no samples: expected the folder of a RAFT run, a pipeline or a "
+                    "benchmark"
+                )
+    except OSError as error:
+        raise InputError(f"{run}: cannot be read ({error.strerror or error})") from error
     return sorted((_source(run, folder) for folder in folders), key=_order)
 
 
-def commits(source: Source, known: dict[str, dict[str, Any]]) -> tuple[list[Commit], list[str]]:
-    """The commits that count, in their order, and what is wrong with those that cannot be read.
-    `known` keeps what manifests hold, which never change."""
-    told: dict[str, dict[str, Any]] = {}
-    faults = []
-    with os.scandir(source.folder / "commits") as entries:
-        names = sorted(entry.name for entry in entries if entry.name.endswith(".json"))
-    for name in names:
-        path = source.folder / "commits" / name
-        if name not in known:
-            try:
-                manifest = json.loads(path.read_text())
-                known[name] = {"shard": str(manifest["shard"]), "rows": int(manifest["rows"])}
-                known[name]["replaces"] = [*manifest.get("replaces", [])]
-            except FileNotFoundError:  # another took its place since
-                continue
-            except (OSError, ValueError, TypeError, KeyError) as error:
-                faults.append(f"{path}: a manifest cannot be read ({error}); left out")
-                continue
-        told[name.removesuffix(".json")] = known[name]
-    replaced = {each for manifest in told.values() for each in manifest["replaces"]}
+def commits(source: Source, known: dict[str, Manifest]) -> Listing:
+    """The commits of `source`. `known` keeps what manifests hold, which changes only where a run is
+    begun anew."""
     folder = source.folder / "commits"
-    standing = {name: manifest for name, manifest in told.items() if name not in replaced}
+    told: dict[str, Manifest] = {}
+    faults = []
+    gone = False
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.name.endswith(".json"))
+    except FileNotFoundError:
+        return Listing([], [], True)
+    except OSError as error:
+        return Listing([], [f"{folder}: cannot be read ({error}); left out"], False)
+    for name in names:
+        path = folder / name
+        try:
+            stamp = stamp_of(path)
+            if name not in known or known[name].stamp != stamp:
+                known[name] = _manifest(path, stamp)
+        except FileNotFoundError:  # another took its place since
+            gone = True
+            continue
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            faults.append(f"{path}: a manifest cannot be read ({error}); left out")
+            continue
+        told[name.removesuffix(".json")] = known[name]
+    replaced = {each for manifest in told.values() for each in manifest.replaces}
     found = [
-        Commit(folder / f"{name}.json", each["shard"], each["rows"])
-        for name, each in standing.items()
+        Commit(folder / f"{name}.json", each.shard, each.rows)
+        for name, each in told.items()
+        if name not in replaced
     ]
-    return found, faults
+    return Listing(found, faults, gone)
+
+
+def stamp_of(*paths: Path) -> tuple[int, ...]:
+    """What changes when one of these files is replaced. Raises OSError where one is gone."""
+    files = [path.stat() for path in paths]
+    return tuple(each for told in files for each in (told.st_mtime_ns, told.st_size, told.st_ino))
 
 
 def natural(text: str) -> list[tuple[int, str]]:
     """A key to sort by in which 10 comes after 9."""
     parts = re.split(r"(\d+)", text)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def _folders(folder: Path, depth: int) -> Iterator[Path]:
+def _manifest(path: Path, stamp: tuple[int, ...]) -> Manifest:
+    told = json.loads(path.read_text("utf-8"))
+    shard = str(told["shard"])
+    if "/" in shard or os.sep in shard:
+        raise ValueError(f"its shard '{shard}' is no file's name")
+    return Manifest(stamp, shard, int(told["rows"]), list(map(str, told.get("replaces") or [])))
+
+
+def _folders(folder: Path, depth: int, faults: list[str]) -> Iterator[Path]:
     """Those at and below `folder` in which samples were committed."""
-    with os.scandir(folder) as entries:
-        names = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+    try:
+        with os.scandir(folder) as entries:
+            names = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+    except FileNotFoundError:  # it went since it was listed
+        return
+    except OSError as error:
+        faults.append(f"{folder}: cannot be read ({error.strerror or error}); left out")
+        return
     if "commits" in names:
         yield folder
+    elif depth and _SELDOM.search(folder.name):
+        return
     if depth == _DEEPEST:
         return
     for name in sorted(names - _INSIDE):
-        if not _NOT.search(name) and TORN not in name:
-            yield from _folders(folder / name, depth + 1)
+        if not _NEVER.search(name) and TORN not in name:
+            yield from _folders(folder / name, depth + 1, faults)
 
 
 def _source(run: Path, folder: Path) -> Source:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
+from haloforge.cli.output import plain
 from haloforge.report.hostile import clipped, decoded, first_line, visible
 from haloforge.schema import Outcome
 from haloforge.verify.extract import Extracted
@@ -47,7 +48,7 @@ def print_samples(run: Path, wanted: Filter, limit: int, full: bool, as_json: bo
     found = _whole(index, table, rows)
     if as_json:
         for whole in found:
-            click.echo(json.dumps(_told(whole, problems)))
+            click.echo(json.dumps(plain(_told(whole, problems)), allow_nan=False))
         return
     console = _console()
     if full:
@@ -105,6 +106,7 @@ def _told(whole: Whole, problems: Problems) -> dict[str, Any]:
         "code": code.code if code else None,
         "code_language": code.language if code else None,
         "invalid_utf8": whole.damaged,
+        "faults": [*whole.faults.values()],
     }
 
 
@@ -131,7 +133,7 @@ def _print_lines(console: Console, found: Iterable[Whole], problems: Problems) -
         )
         console.print(figures, no_wrap=True, overflow="ellipsis")
         _, code = _asked(whole, problems)
-        said = first_line(verdict["diagnostics"], _SAID)
+        said = first_line("\n".join(whole.faults.values()) or verdict["diagnostics"], _SAID)
         for line in excerpt(visible(code.code) if code else "", said):
             console.print(Text(f"    {line}", "dim"), no_wrap=True, overflow="ellipsis")
         if said:
@@ -167,6 +169,8 @@ def _print_whole(console: Console, whole: Whole, problems: Problems) -> None:
     console.print(Text(visible(" · ".join(figures)), "dim"))
     if whole.damaged:
         console.print(Text(f"not valid UTF-8: {', '.join(whole.damaged)}", "yellow"))
+    for fault in whole.faults.values():
+        console.print(Text(visible(fault), "yellow"))
     prompt = asked.prompt if asked.prompt is not None else f"(not at hand: {asked.why_not})"
     _print_text(console, "Prompt", prompt)
     shown = code.code if code else sample["completion"]
