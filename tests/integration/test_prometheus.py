@@ -117,10 +117,10 @@ def test_values_are_those_of_the_run(watched: Watched) -> None:
     assert watched.last("ray_haloforge_failures_total", "cycle") == {
         ("1",): of_cycle["infra_error"]
     }
-    tokens = watched.last("ray_haloforge_tokens_total", "cycle")
-    assert tokens["1",] == len(judged)  # one each
-
     rewards = [r.verdict["reward"] for r in judged if r.verdict["outcome"] != "infra_error"]
+    tokens = watched.last("ray_haloforge_tokens_total", "cycle")
+    assert tokens["1",] == len(rewards)  # one each; of failures of ours none count
+
     sums = watched.last("ray_haloforge_reward_sum", "cycle")
     counts = watched.last("ray_haloforge_reward_count", "cycle")
     assert counts["1",] == len(rewards)
