@@ -67,7 +67,7 @@ def _of_ray(
 ) -> dict[str, Check]:
     """A named job server and a named cluster are asked; else a private Ray has to be able to start.
     A job server may be named beside the cluster."""
-    server = environment.get("RAY_API_SERVER_ADDRESS")
+    server = environment.get("RAY_API_SERVER_ADDRESS") or None
     if address is not None and address.startswith(("http://", "https://")):
         address, server = None, address
     checks: dict[str, Check] = {

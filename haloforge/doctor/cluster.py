@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -20,6 +21,7 @@ _CONNECT_S = 5.0
 _JOIN_S = 90.0
 _SOCKET_PATH = 107  # characters that the kernel allows a Unix socket
 _RAY_PATH = 64  # "/session_DATE_TIME_PID/sockets/plasma_store", with a long PID
+_HOST = re.compile(r"(\[[^\]]*\]|[^:;]*)(:\d+)?")
 _GIVE = "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE"
 
 
@@ -129,14 +131,16 @@ def check_cluster(
     this machine has, which joining tells. Nothing of it is changed."""
     name, shown = "ray cluster", without_secrets(address)
     client = address.startswith("ray://")
-    host, port = _place(address, 10001 if client else GCS_PORT)
+    place = _place(address, 10001 if client else GCS_PORT)
     if address != "auto":
         if not client and ":" not in address:
             told = f"{shown}: a cluster's address has a port, and a job server's is a URL"
             advice = f"halo-forge doctor --address {shown}:{GCS_PORT}\n"
             advice += f"halo-forge doctor --address http://{shown}:{JOB_PORT}"
             return fault(name, told, advice)
-        if why := _unreachable(host, port):
+        if place is None:
+            return fault(name, f"{shown}: is no host with a port from 1 to 65535", None)
+        if why := _unreachable(*place):
             told = f"{shown}: {why}"
             return fault(name, told, "Start it (`ray start --head`), or give its head's address.")
     words = [sys.executable, "-m", "haloforge.doctor.joining", address]
@@ -186,6 +190,9 @@ def check_job_server(
     import requests
 
     name, shown = "ray job server", without_secrets(address)
+    if "://" not in address:
+        told = f"{shown}: http:// is missing before it"
+        return fault(name, told, f"export RAY_API_SERVER_ADDRESS=http://{shown}")
     url = f"{address.rstrip('/')}/api/version"
     header = find_token(environment, home).header
     try:
@@ -212,12 +219,14 @@ def check_job_server(
     )
 
 
-def _place(address: str, usual: int) -> tuple[str, int]:
-    parts = urlsplit(address if "://" in address else f"//{address}")
+def _place(address: str, usual: int) -> tuple[str, int] | None:
+    """Its host and port, `usual` where it names none; None where it is no address."""
     try:
-        return parts.hostname or "", parts.port or usual
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        port = usual if parts.port is None else parts.port
     except ValueError:
-        return parts.hostname or "", usual
+        return None
+    return (parts.hostname or "", port) if port else None
 
 
 def _unreachable(host: str, port: int) -> str | None:
@@ -231,8 +240,9 @@ def _unreachable(host: str, port: int) -> str | None:
 
 
 def without_secrets(address: str) -> str:
-    """The address without what stands before its host and after its path."""
-    before, mark, rest = address.rpartition("://")
-    rest = rest.partition("?")[0]
+    """Of the address scheme, host, port and path: what else there is may be a secret."""
+    scheme, mark, rest = address.partition("://") if "://" in address else ("", "", address)
+    rest = re.split("[?#]", rest, maxsplit=1)[0]
     place, slash, path = rest.partition("/")
-    return f"{before}{mark}{place.rpartition('@')[2]}{slash}{path}"
+    host = _HOST.match(place.rpartition("@")[2])
+    return f"{scheme}{mark}{host[0] if host else ''}{slash}{path.partition(';')[0]}"

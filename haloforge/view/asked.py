@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from haloforge.report.hostile import decoded
 from haloforge.store.problems_table import PROBLEMS, PROBLEMS_SCHEMA
+from haloforge.view.columns import check_names
 from haloforge.view.sources import Source
 
 _SETTINGS = "config.yaml"
@@ -34,6 +35,7 @@ class Problems:
     def __init__(self, run: Path) -> None:
         self._run = run
         self._read: dict[Path, tuple[int, dict[str, Asked]]] = {}
+        self._parsed: dict[Path, tuple[int, dict[str, Any] | None]] = {}
         self._turn = threading.Lock()
 
     def find(self, source: Source, problem: str) -> Asked:
@@ -79,7 +81,8 @@ class Problems:
         Nothing is fetched for it."""
         wanted = "raft" if source.kind.rpartition("/")[2] == "samples" else "benchmark"
         for settings in self._settings(source):
-            prompts = (settings.get(wanted) or {}).get("prompts")
+            told = settings.get(wanted)
+            prompts = told.get("prompts") if isinstance(told, dict) else None
             if not isinstance(prompts, str):
                 continue
             key = Path(prompts)
@@ -93,19 +96,33 @@ class Problems:
         return Asked(None, why_not=why)
 
     def _settings(self, source: Source) -> Iterator[dict[str, Any]]:
-        import yaml
-
         for folder in self._folders(source):
+            path = folder / _SETTINGS
             try:
-                told = yaml.safe_load((folder / _SETTINGS).read_text("utf-8"))
-            except (OSError, ValueError, yaml.YAMLError):
+                written = path.stat().st_mtime_ns
+                known = self._parsed.get(path)
+                if known is None or known[0] != written:
+                    known = self._parsed[path] = (written, _parsed(path))
+            except OSError:
                 continue  # those above, or none: then it is said that the prompt is not at hand
-            if isinstance(told, dict):
-                yield told
+            if known[1] is not None:
+                yield known[1]
+
+
+def _parsed(path: Path) -> dict[str, Any] | None:
+    """The settings; None where the file holds none."""
+    import yaml
+
+    try:
+        told = yaml.safe_load(path.read_text("utf-8"))
+    except (ValueError, yaml.YAMLError):
+        return None
+    return told if isinstance(told, dict) else None
 
 
 def _read(path: Path) -> dict[str, Asked]:
     with pq.ParquetFile(path, memory_map=True) as file:
+        check_names(file, ["problem_id", "prompt"])
         names = [name for name in PROBLEMS_SCHEMA.names if name in file.schema_arrow.names]
         table = file.read(columns=names)
     columns = {name: table[name].cast(pa.binary()).to_pylist() for name in names}

@@ -80,7 +80,7 @@ def with_outcome(wanted: Filter, outcome: str) -> Filter:
 
 def number(value: float | None) -> str:
     """As a field of a form holds it."""
-    return "" if value is None else f"{value:g}"
+    return "" if value is None else repr(value).removesuffix(".0")
 
 
 def _address(path: str, names: Mapping[str, list[str]]) -> str:

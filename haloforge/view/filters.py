@@ -1,5 +1,6 @@
 """Which samples are asked for, in which order, and how many there are of each outcome."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,6 +43,9 @@ class Filter:
                 raise InputError(f"unknown outcome '{outcome}'; known: {', '.join(known)}")
         if self.sort not in SORTS:
             raise InputError(f"unknown sort '{self.sort}'; known: {', '.join(SORTS)}")
+        for bound in (self.min_reward, self.max_reward):
+            if bound is not None and not math.isfinite(bound):
+                raise InputError(f"a reward is a finite number, not {bound}")
         kinds = kinds_of(table)
         if self.source is not None and self.source not in kinds:
             there = ", ".join(kinds) or "none yet"
@@ -97,9 +101,9 @@ def find(table: Table, wanted: Filter) -> Found:
     if wanted.problem:
         mask &= _problems(table, wanted.problem)[columns["problem_id"]]
     if wanted.min_reward is not None:
-        mask &= columns["reward"] >= np.float32(wanted.min_reward)
+        mask &= columns["reward"].astype(np.float64) >= _stored(wanted.min_reward)
     if wanted.max_reward is not None:
-        mask &= columns["reward"] <= np.float32(wanted.max_reward)
+        mask &= columns["reward"].astype(np.float64) <= _stored(wanted.max_reward)
     if wanted.kept is not None:
         mask &= columns["rank"] > NOT_KEPT if wanted.kept else columns["rank"] == NOT_KEPT
     names = table.dictionary["outcome"]
@@ -114,6 +118,12 @@ def find(table: Table, wanted: Filter) -> Found:
         rows = rows[np.argsort(-values if falling else values, kind="stable")]
     told = zip(known, counts.tolist(), strict=True)
     return Found(rows.astype(np.int32), {name: count for name, count in told if count})
+
+
+def _stored(reward: float) -> float:
+    """As a reward of this size is stored: 0.7 is no binary fraction, and is meant all the same."""
+    fits = abs(reward) <= float(np.finfo(np.float32).max)
+    return float(np.float32(reward)) if fits else reward
 
 
 def _sources(table: Table, wanted: Filter) -> Array:

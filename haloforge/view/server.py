@@ -28,7 +28,7 @@ _COOKIE = "haloforge_view"
 _PATHS = ("/", "/sample", "/raw", "/id")
 _OPEN = ("/style.css", "/icon.svg")  # of the page that refuses too; they are the same for all
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; "
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -156,7 +156,9 @@ class _Guard:
         path = request.path if request.path in _PATHS else "/"
         answer = web.Response(status=303)
         answer.headers["Location"] = f"{path}?{urlencode(rest)}" if rest else path
-        answer.set_cookie(_COOKIE, self._ticket, httponly=True, samesite="Strict", path="/")
+        # Lax: a link from another site leads here too, and only GET is answered, which only reads.
+        name = _cookie(request.host)
+        answer.set_cookie(name, self._ticket, httponly=True, samesite="Lax", path="/")
         return answer
 
     @property
@@ -165,7 +167,7 @@ class _Guard:
         return hashlib.sha256(f"cookie {self._token}".encode()).hexdigest()
 
     def _has_cookie(self, request: web.Request) -> bool:
-        return _same(request.cookies.get(_COOKIE, ""), self._ticket)
+        return _same(request.cookies.get(_cookie(request.host), ""), self._ticket)
 
     def _has_header(self, request: web.Request) -> bool:
         kind, _, given = request.headers.get("Authorization", "").partition(" ")
@@ -219,6 +221,13 @@ def _is_local(host: str) -> bool:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _cookie(host: str) -> str:
+    """Its name: a host's ports share their cookies. Of a tunnel the port is that of its own end,
+    by which the browser asks."""
+    port = host.rpartition(":")[2]
+    return f"{_COOKIE}_{port}" if port.isascii() and port.isdecimal() else _COOKIE
 
 
 def _same(given: str, known: str) -> bool:

@@ -272,9 +272,7 @@ def test_it_fits_and_is_used_by_keyboard(
 
 CONTRAST = """() => {
   const root = getComputedStyle(document.documentElement);
-  const probe = document.body.appendChild(document.createElement('i'));
   const light = name => {
-    probe.setAttribute('class', '');
     const hex = root.getPropertyValue(name).trim().slice(1);
     const parts = [0, 2, 4].map(at => parseInt(hex.slice(at, at + 2), 16) / 255);
     const line = parts.map(p => p <= 0.04045 ? p / 12.92 : ((p + 0.055) / 1.055) ** 2.4);
@@ -287,7 +285,6 @@ CONTRAST = """() => {
     const [a, b] = [light(back), light('--' + name)].sort((x, y) => y - x);
     found[name + ' on ' + back] = (a + 0.05) / (b + 0.05);
   }
-  probe.remove();
   return found;
 }"""
 
@@ -299,7 +296,8 @@ def test_text_stands_out_enough_to_be_read(scheme: Scheme, browser: Browser, sit
         watched.page.goto(site)
         ratios: dict[str, float] = watched.page.evaluate(CONTRAST)
         assert len(ratios) == 20
-        assert {name: round(ratio, 2) for name, ratio in ratios.items() if ratio < 4.5} == {}
+        for name, ratio in ratios.items():
+            assert ratio >= 4.5, f"{name}: {ratio}"  # NaN too, of a colour that is not there
 
 
 def test_a_token_in_a_real_browser(browser: Browser, run: Path) -> None:

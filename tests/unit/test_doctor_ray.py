@@ -224,7 +224,21 @@ def test_a_private_ray_needs_a_short_path(tmp_path: Path) -> None:
 
 def test_secrets_in_addresses_are_not_shown() -> None:
     assert without_secrets("http://me:XYZZY@head:8265/a?token=XYZZY") == "http://head:8265/a"
+    for rest in ("/#token=XYZZY", "#XYZZY", "/;XYZZY", "?XYZZY", ";XYZZY", ":XYZZY", "/#://XYZZY"):
+        shown = without_secrets(f"http://me:XYZZY@head:8265{rest}")
+        assert shown.rstrip("/") == "http://head:8265", rest
+    assert without_secrets("http://[::1]:8265/#XYZZY") == "http://[::1]:8265/"
+    assert without_secrets("auto") == "auto"
     assert without_secrets("ray://head:10001") == "ray://head:10001"
     assert without_secrets("head:6379") == "head:6379"
     found = check_job_server(f"http://me:XYZZY@127.0.0.1:{free_port()}", {})
     assert "XYZZY" not in repr(found)
+
+
+def test_an_address_that_is_none_is_told() -> None:
+    found = check_job_server("127.0.0.1:8265", {})
+    assert found.status is Status.FAULT and "http:// is missing" in found.found
+    assert found.advice == "export RAY_API_SERVER_ADDRESS=http://127.0.0.1:8265"
+    for address in ("127.0.0.1:99999", "127.0.0.1:0", "127.0.0.1:x", "ray://[::1:7"):
+        found = check_cluster(address, None, compare=False)
+        assert found.status is Status.FAULT and "no host with a port" in found.found, address

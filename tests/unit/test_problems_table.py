@@ -1,12 +1,15 @@
 """The prompts of a run are beside its samples, once, and are no part of what it is."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from haloforge.config import load_settings
 from haloforge.model.bases import Base
@@ -112,3 +115,34 @@ def test_those_nearest_to_the_samples_count(place: str, tmp_path: Path) -> None:
     assert Problems(tmp_path).find(source, "a").difficulty == "outer"
     write_problems(inner, [problem("a", difficulty="inner")])
     assert Problems(tmp_path).find(source, "a").difficulty == "inner"
+
+
+def test_what_is_no_table_of_problems_and_no_settings(tmp_path: Path) -> None:
+    source = Source("cycle_1", tmp_path / "cycle_1", "samples", 1)
+    pq.write_table(pa.table({"problem_id": ["a"]}), tmp_path / PROBLEMS)
+    for settings in ("raft: hello\n", "raft: [1]\n", "- 1\n", "{", "raft: {prompts: 7}\n"):
+        (tmp_path / "config.yaml").write_text(settings)
+        found = Problems(tmp_path).find(source, "a")
+        assert found.prompt is None and "not one column 'prompt'" in str(found.why_not)
+        assert Problems(tmp_path).verifier(source) == "auto"
+
+
+def test_settings_are_parsed_once_until_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+    load = yaml.safe_load
+
+    def noted(text: str) -> Any:
+        parsed.append(text)
+        return load(text)
+
+    monkeypatch.setattr(yaml, "safe_load", noted)
+    source = Source("cycle_1", tmp_path / "cycle_1", "samples", 1)
+    path = tmp_path / "config.yaml"
+    path.write_text("verify: {verifier: gcc}\n")
+    problems = Problems(tmp_path)
+    assert [problems.verifier(source) for _ in range(3)] == ["gcc"] * 3 and len(parsed) == 1
+    path.write_text("verify: {verifier: rust}\n")
+    os.utime(path, ns=(1, 1))
+    assert problems.verifier(source) == "rust" and len(parsed) == 2

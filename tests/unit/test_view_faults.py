@@ -21,7 +21,7 @@ from haloforge.view.index import Index
 from haloforge.view.pages import Pages
 from haloforge.view.rows import diagnostics_of, row_of_id, whole_rows
 from haloforge.view.server import build
-from haloforge.view.sources import find_sources
+from haloforge.view.sources import commits, find_sources
 from tests.raft_runs import Row, stored, write_cycle
 
 SHARD = "000001.parquet"
@@ -230,10 +230,7 @@ def test_numbers_that_json_has_not_are_null(run: Path) -> None:
 def test_shards_that_are_compacted_after_they_were_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from haloforge.view import index
-
     write_cycle(tmp_path, 1, [Row("p", number, 1.0) for number in range(20)], commit=1)
-    commits = index.commits
     listed: list[Any] = []
 
     def compacted(*given: Any) -> Any:
@@ -243,16 +240,15 @@ def test_shards_that_are_compacted_after_they_were_listed(
         listed.append(found)
         return found
 
-    monkeypatch.setattr(index, "commits", compacted)
+    monkeypatch.setattr("haloforge.view.index.commits", compacted)
     table = Index(tmp_path).table()
     assert (len(table), table.faults, len(listed)) == (20, [], 2)
 
 
 def test_shards_that_go_on_to_go_are_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from haloforge.view import index
-
-    commits = index.commits
-    monkeypatch.setattr(index, "commits", lambda *given: commits(*given)._replace(gone=True))
+    monkeypatch.setattr(
+        "haloforge.view.index.commits", lambda *given: commits(*given)._replace(gone=True)
+    )
     assert "shards go while they are read" in Index(run).table().faults[0]
 
 

@@ -178,6 +178,8 @@ def test_filters_meet(tmp_path: Path) -> None:
     ]
     rewards = columns["reward"][find(table, Filter(max_reward=0.7)).rows]
     assert np.float32(0.7) in rewards, "0.7 is no binary fraction, and is meant all the same"
+    assert len(find(table, Filter(max_reward=1e39)).rows) == len(table)
+    assert len(find(table, Filter(min_reward=1e39)).rows) == 0
     one = find(table, Filter(outcomes=("passed",)))
     assert one.outcomes == find(table, Filter()).outcomes, "what the other outcomes would be"
     finder = Finder(keep=1)
@@ -190,6 +192,8 @@ def test_filters_meet(tmp_path: Path) -> None:
         (Filter(outcomes=("nope",)), "unknown outcome 'nope'; known: no_code, compile_error"),
         (Filter(sort="age"), "unknown sort 'age'; known: commits, reward"),
         (Filter(cycle=7), "no cycle 7 in this run; there: 0, 1, 2"),
+        (Filter(min_reward=float("nan")), "a reward is a finite number, not nan"),
+        (Filter(max_reward=float("inf")), "a reward is a finite number, not inf"),
         (Filter(source="x"), "no source 'x' in this run; there: evaluation, samples"),
     ],
 )

@@ -12,6 +12,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from haloforge.errors import InputError
+from haloforge.view.asking import filter_of, list_url, number
+from haloforge.view.filters import Filter
 from haloforge.view.pages import Pages
 from haloforge.view.server import TOKEN, build, token_for
 from tests.raft_runs import Row, write_cycle
@@ -53,8 +55,9 @@ def test_no_page_of_the_web_can_have_a_browser_ask(run: Path) -> None:
 def test_nothing_is_told_without_the_token(run: Path) -> None:
     async def use(client: Any) -> None:
         paths = ("/", "/sample", "/raw", "/id", "/nothing", "/style.css/", "/..%2fstyle.css")
+        cookie = f"haloforge_view=x; haloforge_view_{client.port}=x"
         for path in paths:
-            for headers in ({}, {"Authorization": "Bearer x"}, {"Cookie": "haloforge_view=x"}):
+            for headers in ({}, {"Authorization": "Bearer x"}, {"Cookie": cookie}):
                 answer = await client.get(path, headers=headers)
                 assert answer.status == 401, path
                 text = await answer.text()
@@ -75,7 +78,7 @@ def test_the_token_goes_from_the_address_into_a_cookie(run: Path) -> None:
         answer = await client.get("/", params=asked, allow_redirects=False)
         assert (answer.status, answer.headers["Location"]) == (303, "/?outcome=passed")
         cookie = answer.headers["Set-Cookie"]
-        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and SECRET not in cookie
+        assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and SECRET not in cookie
         elsewhere = f"{client.make_url('')}//evil.example/?token={SECRET}".replace("///", "//")
         assert "//evil" in elsewhere
         away = await client.session.get(URL(elsewhere, encoded=True), allow_redirects=False)
@@ -83,8 +86,13 @@ def test_the_token_goes_from_the_address_into_a_cookie(run: Path) -> None:
         client.session.cookie_jar.clear()
         assert (await client.get("/")).status == 401
         ticket = cookie.partition(";")[0]
-        shown = await client.get("/", headers={"Cookie": ticket, "Host": "gpu-7.example"})
-        assert shown.status == 200
+        assert ticket.startswith(f"haloforge_view_{client.port}="), "ports share their cookies"
+        for host, status in ((f"gpu-7.example:{client.port}", 200), ("gpu-7.example:1", 401)):
+            shown = await client.get("/", headers={"Cookie": ticket, "Host": host})
+            assert shown.status == status
+        asked = {"params": {"token": SECRET}, "headers": {"Host": "gpu-7.example"}}
+        answer = await client.get("/", **asked, allow_redirects=False)
+        assert answer.headers["Set-Cookie"].startswith("haloforge_view=")
 
     asking(run, SECRET, use)
 
@@ -175,8 +183,8 @@ def test_a_wrong_question_is_one_line(run: Path) -> None:
         ):
             answer = await client.get(path)
             assert (answer.status, told in await answer.text()) == (status, True), path
-        page = await (await client.get("/?page=999&problem=sum/all")).text()
-        assert "page 1 of" not in page and "<b>40</b> of" in page, "the last there is"
+        page = await (await client.get("/?page=999&source=samples")).text()
+        assert "<b>160</b> of" in page and "151 to 160" in page and "page 4 of 4" in page
 
     asking(run, None, use)
 
@@ -189,7 +197,17 @@ def test_it_is_read_again_where_shards_went(run: Path) -> None:
         for path in (run / "cycle_1" / "samples").iterdir():
             path.rename(path.with_suffix(".gone"))
         answer = await client.get("/sample?in=cycle_1&of=sum/all&n=0")
-        assert answer.status in (400, 404)
-        assert (await client.get("/")).status == 200
+        assert answer.status == 404, "it was looked for again, in what is left"
+        answer = await client.get("/?source=samples")
+        page = await answer.text()
+        assert answer.status == 200 and "<b>80</b> of" in page
+        assert "a committed shard cannot be read" in page and "cycle_1/samples/" in page
 
     asking(run, None, use)
+
+
+def test_what_leads_to_other_pages_asks_for_the_same() -> None:
+    wanted = Filter(min_reward=1 / 3, max_reward=1e-7, cycle=2, outcomes=("passed", "no_code"))
+    asked = URL(list_url(wanted, 3)).query
+    assert filter_of(asked) == wanted
+    assert (number(0.5), number(1.0), number(None)) == ("0.5", "1", "")
