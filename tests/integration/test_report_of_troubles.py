@@ -1,6 +1,8 @@
 """The report of a run in which an engine dies, a compiler is missing and the policy collapses."""
 
+import html
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +19,9 @@ from haloforge.model.policy import Policy, resolve_policy
 from haloforge.observe.observer import Observer
 from haloforge.placement import Fleet
 from haloforge.raft import cycle as loop
+from haloforge.report.page import PAGE, write_page
 from haloforge.report.progress import Report
+from haloforge.store.shards import read_judged
 from haloforge.train.metrics import StepMetrics
 from tests.sleeping_engine import pool_of
 from tests.tiny import make_tiny_model
@@ -110,6 +114,33 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_its_page_shows_each_of_them(run: Path) -> None:
-    import subprocess
+    page = html.unescape((run / PAGE).read_text())
+    warned = "\n".join(f"{each.kind}: {each.text}" for each in write_page(run).warnings)
+    assert html.unescape((run / PAGE).read_text()) == page, "its last state, as the run wrote it"
+    for told in (
+        "collapse: sign of a collapse in cycle 2: the answers to a problem grow alike",
+        "collapse: sign of a collapse in cycle 2: 100% of the answers can pass no test",
+        "restart: engines died and were started anew 1 time",
+        "missing: a compiler or another tool is missing where samples are judged: go needs go",
+    ):
+        assert told in warned
+        assert told.partition(": ")[2] in page
 
-    subprocess.run(["cp", "-r", str(run), "troubled"])
+
+def test_its_log_and_its_activity_tell_of_them(run: Path) -> None:
+    lines = [json.loads(line) for line in (run / "logs" / "raft.jsonl").read_text().splitlines()]
+    judged = {row.sample["sample_id"]: row.verdict for row in read_judged(run / "cycle_1")}
+    lost = [line for line in lines if "sample_id" in line]
+    assert lost and all(line["level"] == "warning" and line["cycle"] == 1 for line in lost)
+    assert {judged[line["sample_id"]]["outcome"] for line in lost} == {"infra_error"}
+    assert "go needs go: apt-get install" in lost[0]["message"]
+    assert any("1 engines died" in line["message"] for line in lines)
+
+    activity = (run / "logs" / "activity.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in activity]
+    assert sum(row["restarts"].get("engine", 0) for row in rows) == 1
+    counted: Counter[str] = sum((Counter(row["outcomes"]) for row in rows), Counter())
+    outcomes = [row.verdict["outcome"] for n in (1, 2) for row in read_judged(run / f"cycle_{n}")]
+    assert counted == Counter(outcomes)
+    assert {row["phase"] for row in rows} >= {"sample_and_verify", "select", "train"}
+    assert json.loads((run / "logs" / "state.json").read_text())["state"] == "finished"
