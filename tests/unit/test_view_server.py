@@ -90,11 +90,11 @@ def test_the_token_goes_from_the_address_into_a_cookie(run: Path) -> None:
         for host, status in ((f"gpu-7.example:{client.port}", 200), ("gpu-7.example:1", 401)):
             shown = await client.get("/", headers={"Cookie": ticket, "Host": host})
             assert shown.status == status
-        asked: dict[str, Any] = {
+        named: dict[str, Any] = {
             "params": {"token": SECRET},
             "headers": {"Host": "gpu-7.example"},
         }
-        answer = await client.get("/", **asked, allow_redirects=False)
+        answer = await client.get("/", **named, allow_redirects=False)
         assert answer.headers["Set-Cookie"].startswith("haloforge_view=")
 
     asking(run, SECRET, use)
