@@ -246,9 +246,10 @@ def test_shards_that_are_compacted_after_they_were_listed(
 
 
 def test_shards_that_go_on_to_go_are_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "haloforge.view.index.commits", lambda *given: commits(*given)._replace(gone=True)
-    )
+    def gone(*given: Any) -> Any:
+        return commits(*given)._replace(gone=True)
+
+    monkeypatch.setattr("haloforge.view.index.commits", gone)
     assert "shards go while they are read" in Index(run).table().faults[0]
 
 
