@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,14 @@ def test_one_command_starts_both_and_ctrl_c_ends_them(tmp_path: Path) -> None:
     options = ["--prometheus-port", str(ports[0]), "--grafana-port", str(ports[1])]
     command = [sys.executable, str(UP), "--folder", str(tmp_path / "kept"), *options]
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell has its background commands, such as these tests may be, ignore it.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    ) as running:
         assert running.stdout is not None
         lines = [running.stdout.readline() for _ in range(3)]
         assert lines[0] == f"Prometheus: http://127.0.0.1:{ports[0]}\n"
