@@ -1,17 +1,17 @@
 """`halo-forge report`."""
 
-import json
 from pathlib import Path
 
 import click
 
 from haloforge.cli.options import LOCAL
+from haloforge.cli.output import json_option, show
 from haloforge.errors import InputError
 
 
 @click.command("report")
 @click.argument("run", type=LOCAL)
-@click.option("--json", "as_json", is_flag=True, help="The path and the warnings, as JSON.")
+@json_option
 def report_command(run: Path, as_json: bool) -> None:
     """Writes RUN/report.html again, from what the folder RUN holds, and prints its path.
 
@@ -26,8 +26,9 @@ def report_command(run: Path, as_json: bool) -> None:
             f"{run}: no run folder, neither of a pipeline, of RAFT, of SFT nor of a benchmark"
         )
     written = write_page(run)
-    if as_json:
-        told = [warning.text for warning in written.warnings]
-        click.echo(json.dumps({"report": str(written.path), "warnings": told}, indent=2))
-    else:
-        click.echo(written.path)
+    told = [warning.text for warning in written.warnings]
+    show(
+        as_json,
+        lambda: {"report": written.path, "warnings": told},
+        lambda: str(written.path),
+    )

@@ -34,7 +34,6 @@ class Interval:
     samples: int = 0
     tokens: int = 0
     cached: int = 0
-    drawn: int = 0
     verifying_s: float = 0.0
     training_s: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -101,7 +100,6 @@ class Activity:
                 if process != told["pid"]:
                     actor = _Actor()
                 drawn = told["finished"] - actor.done
-                self._now.drawn += drawn
                 self._waiting += drawn
                 passed = at - seen
                 mean = (told["request_s"] - actor.busy) / passed if passed > 0 else 0.0
