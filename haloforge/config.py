@@ -159,6 +159,17 @@ def load_settings(
     return settings
 
 
+def by_dotted_name(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """The leaves of a tree of settings, as `train.learning_rate`; an empty mapping is a leaf."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= by_dotted_name(value, f"{above}{key}.")
+        else:
+            found[f"{above}{key}"] = value
+    return found
+
+
 def save_settings(settings: Settings, folder: Path) -> None:
     """Stores the resolved settings with the run in `folder`, as `config.yaml`."""
     text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)

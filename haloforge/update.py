@@ -16,8 +16,8 @@ from haloforge.model.policy import Policy, resolve_policy
 from haloforge.observe.activity import TRAINER
 from haloforge.schema import Message
 from haloforge.session import Session
-from haloforge.store.layout import METRICS, TRAINING
-from haloforge.train.metrics import TENSORBOARD, StepMetrics
+from haloforge.store.layout import METRICS, TENSORBOARD, TRAINING
+from haloforge.train.metrics import StepMetrics
 from haloforge.train.plan import StepPlan
 from haloforge.train.settings import TrainSettings
 from haloforge.train.trainer import train

@@ -13,7 +13,6 @@ from typing import Any
 
 from haloforge.schema import Outcome
 
-ACTIVITY = "activity.jsonl"
 _MOST_ENGINES = 16
 ENGINE, VERIFIER, TRAINER = "engine", "verifier", "trainer"
 

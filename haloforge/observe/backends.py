@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from haloforge.observe.settings import ObserveSettings
+from haloforge.store.layout import TENSORBOARD
 
-TENSORBOARD = "tensorboard"
 _PARAM_CHARS = 500  # the most that MLflow's servers of any version take
 _PARAMS = 100  # of one request to it
 _INIT_S = 30.0

@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from haloforge.errors import HaloforgeError
+from haloforge.store.layout import REPORT
 from haloforge.store.remote import saved
 
-PAGE = "report.html"
 _NICE = 19
 _WAIT_S = 60.0
 """What a report may take; it is ended then."""
@@ -56,7 +56,7 @@ class LiveReport:
                 given_up = self._ended and not ended
             if fault and not self._told and not given_up:
                 self._told = True
-                self._tell(f"{self._run / PAGE} could not be written: {fault}")
+                self._tell(f"{self._run / REPORT} could not be written: {fault}")
 
     def _written(self, last: bool) -> str | None:
         """Writes it; what went wrong, if anything did."""
@@ -88,8 +88,8 @@ class LiveReport:
             if child.returncode:
                 lines = said.strip().splitlines() or [f"it ended with {child.returncode}"]
                 return lines[-1]
-            if (self._run / PAGE).exists():
-                saved(self._run / PAGE)
+            if (self._run / REPORT).exists():
+                saved(self._run / REPORT)
         except (OSError, HaloforgeError) as error:
             return str(error)
         return None

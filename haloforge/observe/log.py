@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-LOGS = "logs"
+from haloforge.store.layout import LOGS
+
 LOGGER = logging.getLogger("haloforge")
 # What it is told never goes to the terminal, which is the report's.
 LOGGER.addHandler(logging.NullHandler())

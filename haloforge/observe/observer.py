@@ -11,15 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from haloforge.observe.activity import ACTIVITY, Activity, Interval
-from haloforge.observe.live import PAGE, LiveReport
-from haloforge.observe.log import ENDED, LOGGER, LOGS, RunLog, Seldom, append, attach, detach, write
+from haloforge.observe.activity import Activity, Interval
+from haloforge.observe.live import LiveReport
+from haloforge.observe.log import ENDED, LOGGER, RunLog, Seldom, append, attach, detach, write
 from haloforge.observe.metrics import Metrics
 from haloforge.observe.settings import ObserveSettings
-from haloforge.observe.trackers import TENSORBOARD, Trackers, check_trackers
+from haloforge.observe.trackers import Trackers, check_trackers
 from haloforge.report.progress import Report
 from haloforge.schema import Outcome
-from haloforge.store.layout import ENVIRONMENT, FAILED, FINISHED, RUNNING, STATE, STOPPED
+from haloforge.store.layout import (
+    ACTIVITY,
+    ENVIRONMENT,
+    FAILED,
+    FINISHED,
+    LOGS,
+    REPORT,
+    RUNNING,
+    STATE,
+    STOPPED,
+    TENSORBOARD,
+)
 from haloforge.store.remote import saved, shown
 from haloforge.train.metrics import WATCHED
 
@@ -88,7 +99,7 @@ class Observer:
         self.stage(stage)
         self._live = LiveReport(run, self._report.say)
         if "://" not in name:
-            self._report.point_to(f"report: {name}/{PAGE} (samples: halo-forge view {name})")
+            self._report.point_to(f"report: {name}/{REPORT} (samples: halo-forge view {name})")
         self._over = threading.Event()
         self._watcher = threading.Thread(
             target=self._watch, args=(self._over, self._live), name="observer", daemon=True

@@ -11,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from haloforge.config import by_dotted_name
 from haloforge.errors import ResourceError
-from haloforge.observe.backends import TENSORBOARD, TRACKERS, Tracker, plain_name
+from haloforge.observe.backends import TRACKERS, Tracker, plain_name
 from haloforge.observe.settings import ObserveSettings
 from haloforge.store.remote import saved
 from haloforge.store.run import read_record
@@ -22,7 +23,7 @@ CLOSE_S = 30.0
 """What a run waits for its trackers at its end, at most."""
 _WAITING = 10_000  # things to tell that wait for a tracker
 _INSTALLED_ALONE = ("wandb", "mlflow")
-__all__ = ["TENSORBOARD", "TRACKERS", "Tracker", "Trackers", "check_trackers"]
+__all__ = ["TRACKERS", "Tracker", "Trackers", "check_trackers"]
 
 
 def check_trackers(settings: ObserveSettings) -> None:
@@ -74,7 +75,7 @@ class Trackers:
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """The run's settings, as a tree."""
-        flat = dict(_flat(config))
+        flat = by_dotted_name(config)
         for lane in self._lanes.values():
             lane.put(lambda tracker: tracker.begin(flat))
 
@@ -190,11 +191,3 @@ class _Lane:
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 self._failed(self._name, lines[0])
         self._over = True
-
-
-def _flat(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        name = f"{above}{key}"
-        found += _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
-    return found

@@ -14,13 +14,14 @@ from pydantic import BaseModel
 
 from haloforge.errors import InputError
 from haloforge.schema import digest, sample_id
+from haloforge.store.layout import LOGS, TENSORBOARD
 from haloforge.store.lock import check_idle, hold
 from haloforge.store.remote import folder_saved, renamed, saved, set_stored_aside
 
 _IDENTITY_FILE = "run.json"
 TORN = ".torn"
 """What the name of a file that a disk has spoilt ends in, once it is set aside."""
-TOLD = ("logs", "tensorboard")
+TOLD = (LOGS, TENSORBOARD)
 """Folders in a run's that hold nothing which the run is made of."""
 Identity = dict[str, Any]
 FIRST_DEFAULTS: dict[str, Any] = {

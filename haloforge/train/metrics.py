@@ -8,9 +8,8 @@ from typing import Any, TextIO
 
 from tensorboardX import SummaryWriter
 
-from haloforge.store.layout import METRICS
+from haloforge.store.layout import METRICS, TENSORBOARD
 
-TENSORBOARD = "tensorboard"
 WATCHED = ("loss", "eval_loss", "lr", "grad_norm", "tokens_per_s", "seconds", "memory_mb")
 """What TensorBoard and Ray's metrics are told of a step."""
 

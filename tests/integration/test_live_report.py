@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from haloforge.observe import live as module
-from haloforge.observe.live import PAGE, LiveReport
+from haloforge.observe.live import LiveReport
+from haloforge.store.layout import REPORT
 from tests.processes import wait_until
 
 WRITES = "import pathlib; p = pathlib.Path({page!r}); p.write_text(p.read_text() + 'x')"
@@ -22,7 +23,7 @@ def stands_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str]
     """Has a program in Python write the report, and returns where the report is."""
 
     def put(program: str) -> Path:
-        page = tmp_path / PAGE
+        page = tmp_path / REPORT
         page.write_text("")
         text = program.format(page=str(page), folder=str(tmp_path))
         monkeypatch.setattr(module, "command", lambda run: [sys.executable, "-c", text])
@@ -83,7 +84,7 @@ def test_one_that_takes_too_long_is_ended_and_that_is_said_once(
     report.write()
     assert wait_until(lambda: len(said) == 1, 30)
     report.close()
-    assert said == [f"{tmp_path / PAGE} could not be written: it took longer than 2 s"]
+    assert said == [f"{tmp_path / REPORT} could not be written: it took longer than 2 s"]
     pids = [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
     assert pids and not any(Path("/proc", str(pid)).exists() for pid in pids)
 
@@ -105,7 +106,7 @@ def test_one_that_fails_is_said_once(
     report.write()
     assert wait_until(lambda: len(said) == 1, 30)
     report.close()
-    assert said == [f"{tmp_path / PAGE} could not be written: {told}"]
+    assert said == [f"{tmp_path / REPORT} could not be written: {told}"]
 
 
 def test_a_command_that_is_not_there_is_said(

@@ -19,8 +19,9 @@ from haloforge.model.policy import Policy, resolve_policy
 from haloforge.observe.observer import Observer
 from haloforge.placement import Fleet
 from haloforge.raft import cycle as loop
-from haloforge.report.page import PAGE, write_page
+from haloforge.report.page import write_page
 from haloforge.report.progress import Report
+from haloforge.store.layout import REPORT
 from haloforge.store.shards import read_judged
 from haloforge.train.metrics import StepMetrics
 from tests.sleeping_engine import pool_of
@@ -114,9 +115,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_its_page_shows_each_of_them(run: Path) -> None:
-    page = html.unescape((run / PAGE).read_text())
+    page = html.unescape((run / REPORT).read_text())
     warned = "\n".join(f"{each.kind}: {each.text}" for each in write_page(run).warnings)
-    assert html.unescape((run / PAGE).read_text()) == page, "its last state, as the run wrote it"
+    assert html.unescape((run / REPORT).read_text()) == page, "its last state, as the run wrote it"
     for told in (
         "collapse: sign of a collapse in cycle 2: the answers to a problem grow alike",
         "collapse: sign of a collapse in cycle 2: 100% of the answers can pass no test",

@@ -14,9 +14,9 @@ from haloforge.report.page.gather import gather, kind_of
 from haloforge.report.page.run import Run
 from haloforge.report.page.warnings import Caution, find_warnings, reasons_of
 from haloforge.report.page.words import plural
+from haloforge.store.layout import REPORT
 from haloforge.store.run import write_atomic
 
-PAGE = "report.html"
 REFRESH_SECONDS = 30
 
 
@@ -38,7 +38,7 @@ def write_page(run: Path) -> Written:
     """As `write_report`, with the warnings."""
     found = gather(run)
     warnings = find_warnings(found)
-    path = run / PAGE
+    path = run / REPORT
     write_atomic(path, render(found, warnings))
     return Written(path, warnings)
 

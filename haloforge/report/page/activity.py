@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from haloforge.report.page.files import Files, mapping, number
+from haloforge.store.layout import ACTIVITY, LOGS
 
-ACTIVITY = Path("logs") / "activity.jsonl"
 KINDS = ("engines", "verifiers", "trainers")
 MOST_BINS = 400
 GAP_S = 120.0
@@ -53,14 +52,14 @@ class Interval:
 def read_activity(files: Files) -> list[Interval]:
     """The rows in the order of time; what is not a row of numbers is left out and told."""
     found, broken = [], 0
-    for row in files.lines(files.folder / ACTIVITY):
+    for row in files.lines(files.folder / LOGS / ACTIVITY):
         interval = _interval(row)
         if interval is None:
             broken += 1
         else:
             found.append(interval)
     if broken:
-        files.note(files.folder / ACTIVITY, f"{broken} rows without a time are left out")
+        files.note(files.folder / LOGS / ACTIVITY, f"{broken} rows without a time are left out")
     return _spread(sorted(found, key=lambda each: each.at))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from haloforge.benchmark.passk import Estimate
-from haloforge.config import Settings
+from haloforge.config import Settings, by_dotted_name
 from haloforge.errors import InputError
 from haloforge.report.hostile import visible
 from haloforge.report.page.files import mapping
@@ -122,8 +122,8 @@ def settings_tables(run: Run) -> tuple[Table, Table] | None:
     """What was set otherwise than by default, and all settings."""
     if not run.settings:
         return None
-    usual = dict(_flat(Settings().model_dump(mode="json")))
-    found = dict(_flat(run.settings))
+    usual = _shown(Settings().model_dump(mode="json"))
+    found = _shown(run.settings)
     rows = [[name, value] for name, value in found.items()]
     changed = [[n, v, usual.get(n, NONE)] for n, v in rows if usual.get(n) != v]
     return (
@@ -137,13 +137,12 @@ def settings_tables(run: Run) -> tuple[Table, Table] | None:
     )
 
 
-def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            text = "none" if value is None else str(value)
-            yield visible(f"{above}{name}"), visible(text)[:300]
+def _shown(tree: Mapping[str, Any]) -> dict[str, str]:
+    texts = {
+        name: "none" if value is None else str(value)
+        for name, value in by_dotted_name(tree).items()
+    }
+    return {visible(name): visible(text)[:300] for name, text in texts.items()}
 
 
 def before_and_after(run: Run) -> tuple[list[str], list[tuple[str, list[str], list[bool]]]] | None:

@@ -16,6 +16,7 @@ from haloforge.report.page.run import Cycle, Kind, Measured, Note, Run, Step, Tr
 from haloforge.report.page.samples import ShownSample, pick_samples
 from haloforge.report.page.status import STAGES, status_of
 from haloforge.store.layout import (
+    ACTIVITY,
     ENGINE_RESTARTS,
     ENVIRONMENT,
     EVAL,
@@ -248,7 +249,7 @@ def _notes(files: Files) -> tuple[list[Note], dict[str, int]]:
     found: list[Note] = []
     levels: Counter[str] = Counter()
     for path in sorted((files.folder / "logs").glob("*.jsonl")):
-        if path.name == "activity.jsonl":
+        if path.name == ACTIVITY:
             continue
         last: deque[Note] = deque(maxlen=_SHOWN_NOTES)
         for row in files.lines(path, having='"level"'):
