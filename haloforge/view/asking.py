@@ -35,7 +35,7 @@ def filter_of(query: Query) -> Filter:
     return Filter(
         source=query.get("source") or None,
         cycle=None if cycle is None else int(cycle),
-        outcomes=tuple(each for each in query.getall("outcome", []) if each),
+        outcomes=tuple(filter(None, ",".join(query.getall("outcome", [])).split(","))),
         problem=query.get("problem") or "",
         min_reward=_number(query, "min_reward"),
         max_reward=_number(query, "max_reward"),

@@ -55,7 +55,7 @@ def print_samples(run: Path, wanted: Filter, limit: int, full: bool, as_json: bo
         for whole in found:
             _print_whole(console, whole, problems)
     else:
-        _print_lines(console, found, problems)
+        _print_lines(console, found, problems, _width(table, rows))
     console.print(Text(f"{len(rows):,} of {total:,} samples", "dim"))
 
 
@@ -110,18 +110,21 @@ def _told(whole: Whole, problems: Problems) -> dict[str, Any]:
     }
 
 
-def _print_lines(console: Console, found: Iterable[Whole], problems: Problems) -> None:
+def _width(table: Table, rows: list[int]) -> int:
+    """That of the longest name, cut as it may be."""
+    named = (_name(table.name("problem_id", row), table.columns["index"][row]) for row in rows)
+    return min(_NAME, max((name.cell_len for name in named), default=0))
+
+
+def _print_lines(console: Console, found: Iterable[Whole], problems: Problems, width: int) -> None:
     """Of each sample a line of figures, and below it a little of what it is and was said of it."""
-    wholes = list(found)
-    names = [_name(whole) for whole in wholes]
-    width = min(_NAME, max((name.cell_len for name in names), default=0))
     heads = ("outcome", "reward", "tests", "tokens", "kept", "from")
     console.print(_line(Text("sample"), width, *heads), style="bold", no_wrap=True)
-    for name, whole in zip(names, wholes, strict=True):
+    for whole in found:
         sample, verdict = whole.sample, whole.verdict
         total = verdict["tests_total"]
         figures = _line(
-            name,
+            _name(sample["problem_id"], sample["index"]),
             width,
             visible(verdict["outcome"]),
             f"{verdict['reward']:.3g}",
@@ -140,9 +143,9 @@ def _print_lines(console: Console, found: Iterable[Whole], problems: Problems) -
             console.print(Text(f"    {said}"), no_wrap=True, overflow="ellipsis")
 
 
-def _name(whole: Whole) -> Text:
-    shown = clipped(visible(whole.sample["problem_id"]).replace("\n", " "), _SAID)[0]
-    return Text.assemble(shown, (f" #{whole.sample['index']}", "dim"))
+def _name(problem: str, index: int) -> Text:
+    shown = clipped(visible(problem).replace("\n", " "), _SAID)[0]
+    return Text.assemble(shown, (f" #{index}", "dim"))
 
 
 def _line(name: Text, width: int, outcome: str, *figures: str, style: str = "") -> Text:

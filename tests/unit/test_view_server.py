@@ -192,6 +192,25 @@ def test_a_wrong_question_is_one_line(run: Path) -> None:
     asking(run, None, use)
 
 
+def test_several_outcomes_stay_with_the_form(run: Path) -> None:
+    """What the form sends is what was asked, until another outcome is chosen."""
+
+    async def use(client: Any) -> None:
+        page = await (await client.get("/?outcome=passed&outcome=compile_error")).text()
+        (form,) = re.findall(r'<select id="outcome".*?</select>', page, re.DOTALL)
+        (sent,) = re.findall(r'<option value="([^"]*)" selected>', form)
+        assert form.count(" selected") == 1
+        again = await (await client.get("/", params={"outcome": sent})).text()
+        (told,) = re.findall(r"<b>[\d,]+</b> of", page)
+        assert told in again
+        (rows, both) = (set(re.findall(r"/sample[^\"]*", each)) for each in (page, again))
+        assert rows == both != set()
+        one = await (await client.get("/?outcome=passed")).text()
+        assert told not in one and "<option selected>passed</option>" in one
+
+    asking(run, None, use)
+
+
 def test_it_is_read_again_where_shards_went(run: Path) -> None:
     """A folder that goes while it is shown is told, and is no traceback."""
 
