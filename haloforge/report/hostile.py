@@ -1,6 +1,7 @@
 """Text that a model wrote, or anybody else, made safe to look at."""
 
 import re
+from collections.abc import Sequence
 
 _UNSEEN = re.compile(
     # Controls but for tab and line end; soft hyphen; marks, zero-width characters and fillers that
@@ -10,6 +11,14 @@ _UNSEEN = re.compile(
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb"
     "\ud800-\udfff\ufffe\uffff\U000e0000-\U000e0fff]"
 )
+_ERROR = re.compile(
+    r"(?:^|[:\s])(?:fatal )?error(?:\[E\d+\])?: "  # gcc, clang, javac, rustc
+    r"|\berror TS\d+"  # tsc
+    r"|^\S+\.go:\d+:\d+: "  # Go, which has no word for it
+    r"|^(?:\w+\.)*\w*(?:Error|Exception)\b"  # what a traceback ends in, Python's and Node's
+    r"|\bundefined reference to "  # the linker
+)
+_WARNING = re.compile(r"(?:^|[:\s])warning: ")
 _PICTURES = 0x2400  # U+2400 to U+241F are pictures of the C0 controls, U+2421 of DEL
 
 
@@ -33,7 +42,20 @@ def clipped(text: str, length: int) -> tuple[str, int]:
 
 def first_line(text: str, length: int = 160) -> str:
     """The first line that says something, visible, of `length` characters at most."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return _one(text.splitlines(), length)
+
+
+def telling_line(diagnostics: str, length: int = 160) -> str:
+    """The first line that names an error, as compilers and interpreters do, not the function it is
+    in; else the first that names a warning, else the first that says something. Visible, of
+    `length` characters at most."""
+    lines = diagnostics.splitlines()
+    named = (line for kind in (_ERROR, _WARNING) for line in lines if kind.search(line))
+    return _one([*named, *lines], length)
+
+
+def _one(lines: Sequence[str], length: int) -> str:
+    line = next((line.strip() for line in lines if line.strip()), "")
     shown, more = clipped(visible(line), length)
     return f"{shown}…" if more else shown
 

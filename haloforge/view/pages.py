@@ -9,7 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 from haloforge.errors import HaloforgeError, InfraError
-from haloforge.report.hostile import clipped, decoded, first_line, visible
+from haloforge.report.hostile import clipped, decoded, first_line, telling_line, visible
 from haloforge.schema import Outcome
 from haloforge.verify.extract import extract, last_block
 from haloforge.view.asked import Problems
@@ -241,7 +241,7 @@ def _named(table: Table, row: int) -> Named:
 
 def _listed(table: Table, rows: list[int], wanted: Filter) -> list[dict[str, Any]]:
     """The rows of a list."""
-    said = [first_line(text, _SAID) for text in diagnostics_of(table, rows)]
+    said = [telling_line(text, _SAID) for text in diagnostics_of(table, rows)]
     silent = [place for place, text in enumerate(said) if not text]
     answers = answers_of(table, [rows[place] for place in silent])
     begins = dict(zip(silent, map(_begin, answers), strict=True))

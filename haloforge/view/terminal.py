@@ -11,7 +11,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from haloforge.cli.output import plain
-from haloforge.report.hostile import clipped, decoded, first_line, visible
+from haloforge.report.hostile import clipped, decoded, telling_line, visible
 from haloforge.schema import Outcome
 from haloforge.verify.extract import Extracted
 from haloforge.view.asked import Asked, Problems
@@ -136,8 +136,9 @@ def _print_lines(console: Console, found: Iterable[Whole], problems: Problems, w
         )
         console.print(figures, no_wrap=True, overflow="ellipsis")
         _, code = _asked(whole, problems)
-        said = first_line("\n".join(whole.faults.values()) or verdict["diagnostics"], _SAID)
-        for line in excerpt(visible(code.code) if code else "", said):
+        told = "\n".join(whole.faults.values()) or verdict["diagnostics"]
+        said = telling_line(told, _SAID)
+        for line in excerpt(visible(code.code) if code else "", f"{said}\n{told}"):
             console.print(Text(f"    {line}", "dim"), no_wrap=True, overflow="ellipsis")
         if said:
             console.print(Text(f"    {said}"), no_wrap=True, overflow="ellipsis")

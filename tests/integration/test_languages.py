@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from haloforge.errors import ResourceError
+from haloforge.report.hostile import telling_line
 from haloforge.schema import Outcome, Problem, Test
 from haloforge.verify import toolchains
 from haloforge.verify.sandbox import Sandbox
@@ -20,6 +21,8 @@ class Programs(NamedTuple):
 
     right: str
     broken: str
+    fault: str
+    """Part of what the compiler says of `broken`."""
     endless: str
     crash: str
     greedy: str
@@ -34,6 +37,7 @@ C_RIGHT = (
 C_FAMILY = Programs(
     right=C_RIGHT.replace("scanf", "if (2 == scanf").replace("&b);", "&b))"),
     broken="int main(void) { return undeclared; }",
+    fault="undeclared",
     endless="int main(void) { for (volatile int i = 0;; i++) {} }",
     crash=C_HEAD + "int main(void) { abort(); }",
     greedy=C_HEAD + "char *volatile last;\nint main(void) { for (int i = 0; i < 1200; i++) {"
@@ -58,6 +62,7 @@ PROGRAMS = {
     "python": Programs(
         right="print(sum(map(int, input().split())))",
         broken="def (",
+        fault="SyntaxError",
         endless="while True: pass",
         crash="raise SystemExit(1)",
         greedy="x = [bytearray(1 << 20) for _ in range(1200)]\nprint('kept')",
@@ -66,6 +71,7 @@ PROGRAMS = {
     "rust": Programs(
         right=f'fn main() {{ {RUST_READ} println!("{{}}", v[0] + v[1]); }}',
         broken="fn main() { undeclared(); }",
+        fault="undeclared",
         endless="fn main() { let mut x = 0u64; "
         "loop { x = unsafe { std::ptr::read_volatile(&x) } + 1; } }",
         crash='fn main() { panic!("no"); }',
@@ -76,6 +82,7 @@ PROGRAMS = {
     "go": Programs(
         right=GO.format("var a, b int; fmt.Scan(&a, &b); fmt.Println(a + b)"),
         broken=GO.format("var unused int; fmt.Println(1)"),
+        fault="unused",
         endless=GO.format("for { if false { fmt.Println(1) } }"),
         crash=GO.format('fmt.Println(1); panic("no")'),
         greedy=GO.format(
@@ -88,6 +95,7 @@ PROGRAMS = {
         right="const t = require('fs').readFileSync(0, 'utf8').split(' ').map(Number);\n"
         "console.log(t[0] + t[1]);",
         broken="function (",
+        fault="SyntaxError",
         endless="for (;;) {}",
         crash="throw new Error('no');",
         greedy="const v = []; for (let i = 0; i < 4000; i++) v.push(Buffer.alloc(1 << 20, i));\n"
@@ -97,6 +105,7 @@ PROGRAMS = {
     "java": Programs(
         right=JAVA.format(f"{JAVA_READ} System.out.println(Helper.add(a, b));"),
         broken=JAVA.format("undeclared();"),
+        fault="cannot find symbol",
         endless=JAVA.format("for (int i = 0; ; i++) { if (args.length > 9) return; }"),
         crash=JAVA.format('if (args.length < 9) throw new RuntimeException("no");'),
         greedy=JAVA.format(
@@ -143,7 +152,7 @@ def test_a_right_program_passes(row: Toolchain, box: Sandbox) -> None:
 def test_a_broken_program_does_not_compile(row: Toolchain, box: Sandbox) -> None:
     verdict = judge(row, PROGRAMS[row.language].broken, box)
     assert verdict["outcome"] == Outcome.COMPILE_ERROR
-    assert verdict["diagnostics"]
+    assert PROGRAMS[row.language].fault in telling_line(verdict["diagnostics"])
 
 
 @pytest.mark.parametrize("row", RUNNING, ids=name)
@@ -168,6 +177,7 @@ def test_a_bad_program_ends_as_it_should(
 def test_a_warning_is_seen(row: Toolchain, box: Sandbox) -> None:
     verdict = judge(row, PROGRAMS[row.language].warned or "", box)
     assert verdict["warnings"], verdict["diagnostics"]
+    assert "warning: " in telling_line(verdict["diagnostics"])
 
 
 def test_a_language_that_is_missing_here_is_no_wrong_answer(

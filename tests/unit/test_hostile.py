@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from haloforge.report.hostile import clipped, decoded, first_line, visible
+from haloforge.report.hostile import clipped, decoded, first_line, telling_line, visible
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,26 @@ def test_long_text_is_cut_and_said_to_be() -> None:
     assert clipped("abc", 4) == ("abc", 0)
     assert first_line("\n  \n\x1b error: no compiler \nmore") == "␛ error: no compiler"
     assert first_line("x" * 200, 10) == "x" * 10 + "…"
+
+
+@pytest.mark.parametrize(
+    ("diagnostics", "told"),
+    [
+        (
+            "main.cpp: In function 'int main()':\na.cpp:3:1: warning: x\na.cpp:8:5: error: no y",
+            2,
+        ),
+        ("main.c:1:9: fatal error: x.h: No such file\ncompilation terminated.", 0),
+        ("warning: unused\nerror[E0308]: mismatched types\n --> main.rs:2:5", 1),
+        ("# command-line-arguments\n./main.go:3:19: unused declared but not used", 1),
+        ('Traceback (most recent call last):\n  File "main.py", line 1\nSyntaxError: invalid', 2),
+        ("/box/main.js:1\nfunction (\n\nSyntaxError: x\n    at wrapSafe", 3),
+        ("main.ts(3,5): error TS2304: Cannot find name", 0),
+        ("ld: main.o: in function `main':\nmain.cpp:(.text+0x5): undefined reference to `f()'", 1),
+        ("main.cpp: In function 'int main()':\nmain.cpp:4:22: warning: unused", 1),
+        ("test 1: printed 'error'\ntest 4: printed 'Error: x'", 0),
+        ("\n\nnothing of the kind", 2),
+    ],
+)
+def test_the_line_that_tells(diagnostics: str, told: int) -> None:
+    assert telling_line(diagnostics) == diagnostics.split("\n")[told]

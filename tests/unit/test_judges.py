@@ -6,6 +6,7 @@ from haloforge.errors import InputError, ResourceError
 from haloforge.schema import Outcome, Problem
 from haloforge.verify import toolchains
 from haloforge.verify.judges.comparison import same
+from haloforge.verify.judges.judgement import last_words
 from haloforge.verify.judges.stdio import judge_run
 from haloforge.verify.process import RunResult
 from haloforge.verify.settings import VerifySettings
@@ -217,3 +218,27 @@ def test_missing_compiler_names_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(toolchains, "COMPILER_PATH", "/nonexistent")
     with pytest.raises(ResourceError, match=r"g\+\+: apt-get install g\+\+"):
         require(TOOLCHAINS[0])
+
+
+@pytest.mark.parametrize(
+    ("stderr", "reason"),
+    [
+        ("", ""),
+        ("reading\ngave up\n", "gave up"),
+        ("Traceback (most recent call last):\n  x\nKeyError: 1\n", "KeyError: 1"),
+        ("KeyError: 1\n\nDuring handling of it:\n\nValueError: 2\n", "ValueError: 2"),
+        ("panic: no\n\ngoroutine 1 [running]:\n\t/box/main.go:3 +0x65\n", "panic: no"),
+        ("/box/main.js:1\nthrow x\n^\n\nError: no\n    at x\n\nNode.js v20\n", "Error: no"),
+        (
+            'Exception in thread "main" java.lang.RuntimeException: no\n\tat Solution.main\n',
+            'Exception in thread "main" java.lang.RuntimeException: no',
+        ),
+        (
+            "\nthread 'main' panicked at main.rs:1:13:\nno\nnote: run with `RUST_BACKTRACE=1`\n",
+            "thread 'main' panicked at main.rs:1:13: no",
+        ),
+    ],
+)
+def test_the_line_that_tells_why_it_ended(stderr: str, reason: str) -> None:
+    ended = RunResult(3, None, False, False, b"", stderr.encode(), 1.0)
+    assert last_words(ended) == f"ended with status 3 {reason}".rstrip()

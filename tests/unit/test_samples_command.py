@@ -71,6 +71,15 @@ def test_full_prints_prompt_code_and_diagnostics(tmp_path: Path) -> None:
         assert part in shown
 
 
+def test_a_line_tells_the_error_and_the_code_that_it_is_in(tmp_path: Path) -> None:
+    write_cycle(tmp_path, 1, [Row("p", 0, 0.0, code="int main() {\n  return nothing;\n}")])
+    said = b"main.cpp: In function 'int main()':\nmain.cpp:2:10: error: 'nothing' is not declared"
+    spoil(tmp_path / "cycle_1" / "verdicts" / "000001.parquet", "diagnostics", [said])
+    shown = samples(tmp_path).stdout
+    assert "2: return nothing;" in shown and "'nothing' is not declared" in shown
+    assert "In function" not in shown
+
+
 @pytest.mark.parametrize("how", [[], ["--full"], ["--json"]])
 def test_nothing_of_a_model_controls_the_terminal(how: list[str], tmp_path: Path) -> None:
     write_cycle(tmp_path, 1, [Row(HOSTILE, 0, 0.0, code=HOSTILE)])

@@ -3,6 +3,7 @@
 import re
 import signal
 from dataclasses import dataclass
+from itertools import pairwise
 
 from haloforge.schema import Outcome
 from haloforge.verify.process import RunResult
@@ -11,6 +12,12 @@ from haloforge.verify.process import RunResult
 MACHINE_FAILED = re.compile(
     rb"(?i)killed signal|terminated with signal|terminated program|temporarily unavailable"
     rb"|cannot allocate|out of memory|memory exhausted|allocation failure"
+)
+# What a program says of its own end, above where it was: Go; Java; Rust, whose reason may be in the
+# next line; Node and Python.
+_END = re.compile(
+    r"panic: |fatal error: |Exception in thread |thread '.*' panicked at "
+    r"|(?:\w+\.)*\w*(?:Error|Exception)\b"
 )
 
 
@@ -55,7 +62,8 @@ def failure(result: RunResult) -> tuple[Outcome, str] | None:
 
 
 def last_words(result: RunResult) -> str:
-    """How a run that was not clean ended, with its last line on standard error."""
+    """How a run that was not clean ended, with the line on standard error that tells why: the last
+    where none looks like it."""
     if result.timed_out:
         return f"was stopped after {result.wall_ms / 1000:.1f} s"
     if result.output_truncated:
@@ -64,5 +72,15 @@ def last_words(result: RunResult) -> str:
         return "was killed over a limit of all its processes together"
     if result.signal is not None:
         return f"died of signal {result.signal}"
-    tail = result.stderr.decode(errors="replace").strip().splitlines()[-1:]
-    return f"ended with status {result.exit_code} {''.join(tail)}".rstrip()
+    return f"ended with status {result.exit_code} {_why(result.stderr)}".rstrip()
+
+
+def _why(stderr: bytes) -> str:
+    lines = stderr.decode(errors="replace").strip().splitlines()
+    last = lines[-1] if lines else ""
+    if _END.match(last):  # of several exceptions in Python, the one that ended it
+        return last
+    for line, following in pairwise(lines):
+        if _END.match(line):
+            return f"{line} {following.strip()}" if line.endswith(":") else line
+    return last
