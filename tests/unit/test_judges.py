@@ -242,3 +242,11 @@ def test_missing_compiler_names_what_to_install(monkeypatch: pytest.MonkeyPatch)
 def test_the_line_that_tells_why_it_ended(stderr: str, reason: str) -> None:
     ended = RunResult(3, None, False, False, b"", stderr.encode(), 1.0)
     assert last_words(ended) == f"ended with status 3 {reason}".rstrip()
+
+
+def test_a_signal_is_told_by_its_name() -> None:
+    ended = RunResult(None, 11, False, False, b"", b"", 1.0)
+    assert last_words(ended) == "died of signal 11 (Segmentation fault)"
+    thrown = b"terminate called after throwing an instance of 'std::out_of_range'\n  what():  at\n"
+    ended = RunResult(None, 6, False, False, b"", thrown, 1.0)
+    assert last_words(ended) == "died of signal 6 (Aborted) what():  at"

@@ -71,7 +71,8 @@ def last_words(result: RunResult) -> str:
     if result.killed:
         return "was killed over a limit of all its processes together"
     if result.signal is not None:
-        return f"died of signal {result.signal}"
+        name = signal.strsignal(result.signal)
+        return f"died of signal {result.signal} ({name}) {_why(result.stderr)}".rstrip()
     return f"ended with status {result.exit_code} {_why(result.stderr)}".rstrip()
 
 
@@ -79,8 +80,8 @@ def _why(stderr: bytes) -> str:
     lines = stderr.decode(errors="replace").strip().splitlines()
     last = lines[-1] if lines else ""
     if _END.match(last):  # of several exceptions in Python, the one that ended it
-        return last
+        return last.strip()
     for line, following in pairwise(lines):
         if _END.match(line):
             return f"{line} {following.strip()}" if line.endswith(":") else line
-    return last
+    return last.strip()
