@@ -145,28 +145,38 @@ def _shown(tree: Mapping[str, Any]) -> dict[str, str]:
     return {visible(name): visible(text)[:300] for name, text in texts.items()}
 
 
-def before_and_after(run: Run) -> tuple[list[str], list[tuple[str, list[str], list[bool]]]] | None:
-    """Head, and rows of a measure, its cells and which of them are sure differences: of each model
-    and, where they were measured on common problems, of each pair."""
+def before_and_after(run: Run) -> list[Table]:
+    """The measures of each model, and below them, where several were measured on common problems,
+    the differences of each pair."""
     results = run.results
     if not results:
-        return None
+        return []
+    measures = measures_of(results)
+    told = Table(
+        "Means over problems with 95% intervals, by resampling problems.",
+        ["measure", *(name or "model" for name in results)],
+        [[m, *(interval(result.measures.get(m)) for result in results.values())] for m in measures],
+    )
     try:
         pairs = paired_differences(results)
     except InputError:  # no problem in common
         pairs = {}
-    names = [name.replace("_minus_", " − ") for name in pairs]  # noqa: RUF001
-    rows = []
-    for measure in measures_of(results):
-        cells = [interval(result.measures.get(measure)) for result in results.values()]
-        found = [pair.get(measure) for pair in pairs.values()]
-        cells += [signed(e) if e else "not measured" for e in found]
-        rows.append((measure, cells, [False] * len(results) + [_sure(e) for e in found]))
-    return [*(name or "model" for name in results), *names], rows
+    if not pairs:
+        return [told]
+    differences = Table(
+        "Differences, paired by problem, in percentage points; bold and marked * where the "
+        "interval leaves out 0.",
+        ["measure", *(name.replace("_minus_", " − ") for name in pairs)],  # noqa: RUF001
+        [[m, *(_difference(pair.get(m)) for pair in pairs.values())] for m in measures],
+        marked=True,
+    )
+    return [told, differences]
 
 
-def _sure(estimate: Estimate | None) -> bool:
-    return estimate is not None and (estimate.low > 0 or estimate.high < 0)
+def _difference(found: Estimate | None) -> str:
+    if found is None:
+        return "not measured"
+    return signed(found) + ("*" if found.low > 0 or found.high < 0 else "")
 
 
 def answers_came_to(run: Run) -> Table | None:

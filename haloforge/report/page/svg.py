@@ -84,6 +84,8 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     words: int = 1
+    marked: bool = False
+    """Cells that end in * stand out."""
 
 
 @dataclass(frozen=True)
