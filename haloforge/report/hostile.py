@@ -18,7 +18,8 @@ _ERROR = re.compile(
     r"|^(?:\w+\.)*\w*(?:Error|Exception)\b"  # what a traceback ends in, Python's and Node's
     r"|\bundefined reference to "  # the linker
 )
-_WARNING = re.compile(r"(?:^|[:\s])warning: ")
+_PLACE_ONLY = re.compile(r": (?:In|At) .*:$|^In file included from |^ +from |^# ")
+"""Says where what follows is: gcc's lines before an error or a warning, and Go's of the package."""
 _PICTURES = 0x2400  # U+2400 to U+241F are pictures of the C0 controls, U+2421 of DEL
 
 
@@ -46,12 +47,12 @@ def first_line(text: str, length: int = 160) -> str:
 
 
 def telling_line(diagnostics: str, length: int = 160) -> str:
-    """The first line that names an error, as compilers and interpreters do, not the function it is
-    in; else the first that names a warning, else the first that says something. Visible, of
-    `length` characters at most."""
+    """The first line that names an error, as compilers and interpreters do; else the first that
+    says more than where the next is; else the first. Visible, of `length` characters at most."""
     lines = diagnostics.splitlines()
-    named = (line for kind in (_ERROR, _WARNING) for line in lines if kind.search(line))
-    return _one([*named, *lines], length)
+    errors = [line for line in lines if _ERROR.search(line)]
+    others = [line for line in lines if not _PLACE_ONLY.search(line)]
+    return _one([*errors, *others, *lines], length)
 
 
 def _one(lines: Sequence[str], length: int) -> str:

@@ -138,7 +138,9 @@ def _print_lines(console: Console, found: Iterable[Whole], problems: Problems, w
         _, code = _asked(whole, problems)
         told = "\n".join(whole.faults.values()) or verdict["diagnostics"]
         said = telling_line(told, _SAID)
-        for line in excerpt(visible(code.code) if code else "", f"{said}\n{told}"):
+        # The place may be in another line than the error; what is said of other ends has warnings.
+        about = f"{said}\n{told}" if verdict["outcome"] == Outcome.COMPILE_ERROR else said
+        for line in excerpt(visible(code.code) if code else "", about):
             console.print(Text(f"    {line}", "dim"), no_wrap=True, overflow="ellipsis")
         if said:
             console.print(Text(f"    {said}"), no_wrap=True, overflow="ellipsis")

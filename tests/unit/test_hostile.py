@@ -66,6 +66,8 @@ def test_long_text_is_cut_and_said_to_be() -> None:
         ("main.ts(3,5): error TS2304: Cannot find name", 0),
         ("ld: main.o: in function `main':\nmain.cpp:(.text+0x5): undefined reference to `f()'", 1),
         ("main.cpp: In function 'int main()':\nmain.cpp:4:22: warning: unused", 1),
+        ("test 1: died of signal 6\nmain.cpp: In function 'f':\nmain.cpp:1:1: warning: x", 0),
+        ("In file included from a.h:1,\n                 from a.cpp:2:\nb.h:1:1: warning: y", 2),
         ("test 1: printed 'error'\ntest 4: printed 'Error: x'", 0),
         ("\n\nnothing of the kind", 2),
     ],

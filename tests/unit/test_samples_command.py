@@ -80,6 +80,15 @@ def test_a_line_tells_the_error_and_the_code_that_it_is_in(tmp_path: Path) -> No
     assert "In function" not in shown
 
 
+def test_a_warning_is_not_taken_for_the_end_of_a_program(tmp_path: Path) -> None:
+    write_cycle(tmp_path, 1, [Row("p", 0, 0.5, code="int main() {\n  int u;\n  abort();\n}")])
+    said = b"test 1: died of signal 6 (Aborted)\nmain.cpp:2:7: warning: unused variable"
+    spoil(tmp_path / "cycle_1" / "verdicts" / "000001.parquet", "diagnostics", [said])
+    shown = samples(tmp_path).stdout
+    assert "died of signal 6 (Aborted)" in shown
+    assert "unused variable" not in shown and "2: int u;" not in shown
+
+
 @pytest.mark.parametrize("how", [[], ["--full"], ["--json"]])
 def test_nothing_of_a_model_controls_the_terminal(how: list[str], tmp_path: Path) -> None:
     write_cycle(tmp_path, 1, [Row(HOSTILE, 0, 0.0, code=HOSTILE)])
