@@ -166,7 +166,9 @@ def test_validation_stops_early_and_the_best_weights_are_kept(
     best = min(judged, key=lambda step: judged[step])
     assert (result.best_step, result.eval_loss) == (best, judged[best])
     assert settings.patience and result.steps == best + 2 * settings.patience < 1000
-    assert max(kept) <= 2, "more than the newest and the best"
+    # The worker goes on meanwhile: it deletes the last one when the new one is there. At the last
+    # two steps the best is neither of the two newest.
+    assert max(kept) <= 3 and min(kept[-2:]) <= 2, f"more than the newest and the best: {kept}"
 
     import torch
     from peft import PeftModel
