@@ -28,6 +28,8 @@ class SleepingEngine:
     `HELD_BACK` waits until `release` is called.
     """
 
+    capacity = CAPACITY
+
     def __init__(self) -> None:
         self._released = asyncio.Event()
         self._in_flight = self._finished = 0
@@ -44,7 +46,7 @@ class SleepingEngine:
             "in_flight": self._in_flight,
             "request_s": self._request_s,
             "finished": self._finished,
-            "capacity": CAPACITY,
+            "capacity": self.capacity,
             "pid": os.getpid(),
         }
 

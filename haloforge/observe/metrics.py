@@ -10,10 +10,12 @@ finds them too. Those that say what goes on now end with it.
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ray.util.metrics import Counter, Gauge, Histogram, Metric
 
+from haloforge.observe.activity import Interval
+from haloforge.schema import Outcome
 from haloforge.verify.rewards import COMPILED_CLEAN, NO_PROGRAM, RAN, RIGHT, WITH_WARNINGS
 
 TAGS = ("run", "cycle", "stage")
@@ -154,6 +156,34 @@ class Metrics:
             self._held = {key: held for key, held in self._held.items() if key[0] != name}
         for key, value in values.items():
             self.set(name, value, **{tag: key})
+
+    def came(self, now: Interval) -> None:
+        """What came in an interval."""
+        for outcome, number in now.outcomes.items():
+            self.count("haloforge_samples_total", number, outcome=outcome)
+        self.count("haloforge_failures_total", now.outcomes[Outcome.INFRA_ERROR])
+        for reward, number in now.rewards.items():
+            self.observe("haloforge_reward", reward, number)
+        self.count("haloforge_tokens_total", now.tokens)
+        self.count("haloforge_cache_hits_total", now.cached)
+        self.count("haloforge_verifying_seconds_total", now.verifying_s)
+        self.count("haloforge_training_seconds_total", now.training_s)
+        for part, number in now.restarts.items():
+            self.count("haloforge_restarts_total", number, part=part)
+
+    def goes_on(self, now: Interval, row: Mapping[str, Any]) -> None:
+        """Who is at work, and what waits; `row` is the interval's in the activity."""
+        for name, load in now.engines.items():
+            self.set("haloforge_engine_requests", load["requests"], engine=name)
+            self.set("haloforge_engine_capacity", load["capacity"], engine=name)
+        if now.engines:
+            over = [max(0.0, load["requests"] - load["capacity"]) for load in now.engines.values()]
+            self.set("haloforge_queue_depth", sum(over), queue="engines")
+        if row["verifiers"]:
+            self.set("haloforge_verifiers", row["verifiers"]["actors"])
+            self.set("haloforge_queue_depth", row["verifiers"]["queued"], queue="verifiers")
+        if row["trainers"]:
+            self.set("haloforge_trainers", row["trainers"]["workers"])
 
     def _metric(self, name: str) -> Metric:
         with self._turn:

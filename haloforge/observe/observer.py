@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from haloforge.observe.activity import Activity, Interval
+from haloforge.observe.activity import Activity
 from haloforge.observe.live import LiveReport
 from haloforge.observe.log import ENDED, LOGGER, RunLog, Seldom, append, attach, detach, write
 from haloforge.observe.metrics import Metrics
@@ -322,41 +322,16 @@ class Observer:
                 return
             now, row = self._activity.take()
             with self._harmless("metrics are not set"):
-                self._set(now, row)
+                self._metrics.hold()
+                self._metrics.came(now)
+                if self._phase:
+                    self._metrics.goes_on(now, row)
+                    seconds = time.monotonic() - self._phase_began
+                    self._metrics.set("haloforge_stage_seconds", seconds, phase=self._phase)
             if self._phase:
                 told = {"stage": self._stage, "phase": self._phase, "cycle": self._cycle or None}
                 with self._harmless("what the run does is not all kept"):
                     append(self._run / LOGS / ACTIVITY, json.dumps({**told, **row}))
-
-    def _set(self, now: Interval, row: Mapping[str, Any]) -> None:
-        metrics = self._metrics
-        metrics.hold()
-        for outcome, number in now.outcomes.items():
-            metrics.count("haloforge_samples_total", number, outcome=outcome)
-        metrics.count("haloforge_failures_total", now.outcomes[Outcome.INFRA_ERROR])
-        for reward, number in now.rewards.items():
-            metrics.observe("haloforge_reward", reward, number)
-        metrics.count("haloforge_tokens_total", now.tokens)
-        metrics.count("haloforge_cache_hits_total", now.cached)
-        metrics.count("haloforge_verifying_seconds_total", now.verifying_s)
-        metrics.count("haloforge_training_seconds_total", now.training_s)
-        for part, number in now.restarts.items():
-            metrics.count("haloforge_restarts_total", number, part=part)
-        if not self._phase:
-            return
-        for name, load in now.engines.items():
-            metrics.set("haloforge_engine_requests", load["requests"], engine=name)
-            metrics.set("haloforge_engine_capacity", load["capacity"], engine=name)
-        if now.engines:
-            over = [max(0.0, load["requests"] - load["capacity"]) for load in now.engines.values()]
-            metrics.set("haloforge_queue_depth", sum(over), queue="engines")
-        if row["verifiers"]:
-            metrics.set("haloforge_verifiers", row["verifiers"]["actors"])
-            metrics.set("haloforge_queue_depth", row["verifiers"]["queued"], queue="verifiers")
-        if row["trainers"]:
-            metrics.set("haloforge_trainers", row["trainers"]["workers"])
-        seconds = time.monotonic() - self._phase_began
-        metrics.set("haloforge_stage_seconds", seconds, phase=self._phase)
 
     def _tell_environment(self) -> None:
         """`environment.json`: versions and hardware of this sitting."""

@@ -23,7 +23,6 @@ CLOSE_S = 30.0
 """What a run waits for its trackers at its end, at most."""
 _WAITING = 10_000  # things to tell that wait for a tracker
 _INSTALLED_ALONE = ("wandb", "mlflow")
-__all__ = ["TRACKERS", "Tracker", "Trackers", "check_trackers"]
 
 
 def check_trackers(settings: ObserveSettings) -> None:

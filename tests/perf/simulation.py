@@ -48,6 +48,7 @@ from haloforge.rollout.engine import Prompt
 from haloforge.rollout.settings import Sampling
 from haloforge.schema import Problem
 from haloforge.store.shards import read_judged
+from tests.sleeping_engine import SleepingEngine
 
 RECORDED = Path(__file__).with_name("recorded.parquet")
 _TOKENS_PER_S = 50.0
@@ -56,14 +57,15 @@ _PROBLEMS = 1000
 _ENGINES = _VERIFIERS = 2
 
 
-class ReplayEngine:
+class ReplayEngine(SleepingEngine):
     """Stands for an engine: the next recorded completion, after as long as its tokens take."""
 
+    capacity = 256
+
     def __init__(self) -> None:
+        super().__init__()
         rows = pq.read_table(RECORDED).to_pylist()
         self._rows = itertools.cycle(rows)
-        self._in_flight = self._finished = 0
-        self._request_s = 0.0
 
     async def generate(self, prompt: Prompt, sampling: Sampling, policy: Policy) -> dict[str, Any]:
         row = next(self._rows)
@@ -76,17 +78,6 @@ class ReplayEngine:
         return {**{name: row[name] for name in told}, "logprob_sum": None, "policy": policy.digest}
 
     async def ready(self) -> None: ...
-
-    async def facts(self) -> dict[str, Any]:
-        return {
-            "policy": "",
-            "first_token_at": None,
-            "in_flight": self._in_flight,
-            "request_s": self._request_s,
-            "finished": self._finished,
-            "capacity": 256,
-            "pid": os.getpid(),
-        }
 
 
 class DelayVerifier:
